@@ -1,0 +1,1 @@
+//! One folder for each verb. A command never imports another command.

@@ -1,0 +1,27 @@
+//! Reads and writes pgBackRest repositories (format 5) directly, on S3 or a local directory.
+//!
+//! The crate is a library for any program: it knows no terminal, no environment variable, no global state and no clock
+//! but the one it is given. It starts no process.
+//!
+//! The layers, lowest first; a layer uses only those above it in this list:
+//!
+//! - [`postgres`]: facts about PostgreSQL's own files; pure
+//! - [`mod@format`]: what a repository stores; pure values, parsed and written
+//! - [`filter`]: bytes in, bytes or a result out; synchronous
+//! - [`storage`]: where repository bytes live; knows no formats
+//! - [`pgdata`] and [`db`]: the cluster directory and the running server
+//! - [`transfer`]: joins asynchronous bytes with synchronous filters, within a memory budget
+//! - [`repository`]: an opened repository with typed reads and writes of its files
+//! - [`command`]: one folder for each verb of pgBackRest
+#![warn(missing_docs)]
+
+pub mod clock;
+pub mod command;
+pub mod db;
+pub mod filter;
+pub mod format;
+pub mod pgdata;
+pub mod postgres;
+pub mod repository;
+pub mod storage;
+pub mod transfer;

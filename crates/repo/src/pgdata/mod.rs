@@ -1,0 +1,1 @@
+//! The cluster directory: scanning, reading and writing PGDATA and its tablespaces. Local files only.

@@ -1,0 +1,1 @@
+//! An opened repository: typed reads and writes of the files in it.
