@@ -72,8 +72,9 @@ impl Envelope {
         self.version = RawText::from(BACKREST_VERSION);
     }
 
-    pub(crate) fn set_unknown(&mut self, unknown: UnknownEntries) {
-        self.unknown = unknown;
+    /// Keeps entries of sections that the envelope does not read.
+    pub(crate) fn add_unknown(&mut self, mut unknown: UnknownEntries) {
+        self.unknown.0.append(&mut unknown.0);
     }
 }
 
@@ -104,10 +105,6 @@ impl UnknownEntries {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-
-    pub(crate) fn append(&mut self, mut other: UnknownEntries) {
-        self.0.append(&mut other.0);
     }
 }
 
@@ -494,9 +491,9 @@ mod tests {
         let (mut envelope, rows) = read(&file).unwrap();
         assert_eq!(envelope.cipher_pass().unwrap().expose(), b"p\"q");
         assert_eq!(rows.len(), 2);
-        let mut unknown = envelope.unknown().clone();
+        let mut unknown = UnknownEntries::default();
         unknown.keep(&IniEntry { line: 1, section: b"a", key: b"x", value: b"{\"b\": 1}", ascending: true }).unwrap();
-        envelope.set_unknown(unknown);
+        envelope.add_unknown(unknown);
         assert_eq!(write(&envelope, &rows.get(1..).unwrap().to_vec()), file);
     }
 
