@@ -7,6 +7,7 @@
 
 mod error;
 mod path;
+pub mod s3;
 
 use std::fmt::{self, Debug};
 use std::future::Future;
