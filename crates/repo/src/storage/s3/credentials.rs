@@ -2,6 +2,7 @@
 
 mod fetch;
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -48,11 +49,17 @@ pub(super) struct CredentialSource {
     held: Mutex<Option<Held>>,
 }
 
-#[derive(Debug, Clone)]
 struct Held {
     credentials: Credentials,
     /// Seconds since the Unix epoch; `None` never expires.
     expires_s: Option<i64>,
+}
+
+/// The SDK's own output shows the access key id.
+impl fmt::Debug for Held {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Held").field("expires_s", &self.expires_s).finish_non_exhaustive()
+    }
 }
 
 /// Temporary credentials as their source gives them.
