@@ -14,6 +14,7 @@ mod memory;
 mod path;
 mod range;
 mod upload;
+pub mod s3;
 
 use std::fmt::{self, Debug};
 use std::future::Future;
