@@ -25,7 +25,7 @@ pub use codecs::Codecs;
 pub use compress::{Compression, LevelError};
 pub use error::{DecryptError, FilterError, SinkClosed, StreamFault};
 pub use form::Form;
-pub use hash::{Digest, Hasher, Sha1, Sha1ParseError};
+pub use hash::{Digest, Hasher};
 pub use page_checksum::{PageCheck, PageReport};
 pub use passphrase::{Passphrase, PassphraseError};
 pub use piece::PIECE_BYTES_MAX;

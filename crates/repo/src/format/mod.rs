@@ -40,6 +40,7 @@ pub use db_history::{DbGeneration, DbHistory};
 pub use error::FormatError;
 pub use label::{BackupLabel, BackupType, LabelTime};
 pub use manifest_name::ManifestName;
+pub use path::WalObjectName;
 pub use stanza::Stanza;
 pub use stored_lsn::StoredLsn;
 pub use text::RawText;

@@ -71,6 +71,12 @@ impl Repository {
     }
 }
 
+impl AsRef<Repository> for Repository {
+    fn as_ref(&self) -> &Repository {
+        self
+    }
+}
+
 /// A repository that may be written to.
 #[derive(Debug, Clone)]
 pub struct WritableRepository(Repository);

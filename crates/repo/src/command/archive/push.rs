@@ -19,10 +19,10 @@ use crate::clock::Random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::order::{self, StoreSpec};
 use crate::filter::{Codecs, Compression, Digest, FilterError, Form, Passphrase};
-use crate::format::{CompressType, WalObjectName};
+use crate::format::WalObjectName;
 use crate::postgres::WalFileName;
 use crate::progress::Context;
-use crate::repository::{Archive, Repository, WritableRepository};
+use crate::repository::{Archive, WritableRepository};
 use crate::storage::{Condition, Durability, ErrorClass, Storage, StoragePath};
 use crate::transfer::{self, PieceWriter, StoreTarget};
 
