@@ -7,6 +7,7 @@
 //! flows through it. In which order filters run is said once, in [`order`].
 
 pub mod block_delta;
+pub mod block_incr;
 mod chain;
 mod cipher;
 mod codecs;
