@@ -27,6 +27,6 @@ pub use compress::{Compression, LevelError};
 pub use error::{DecryptError, FilterError, SinkClosed, StreamFault};
 pub use form::Form;
 pub use hash::{Digest, Hasher, Sha1, Sha1ParseError};
-pub use page_checksum::{PageCheck, PageReport};
+pub use page_checksum::{PageCheck, PageOutcome, PageReport, SuspectPage};
 pub use passphrase::{Passphrase, PassphraseError};
 pub use piece::PIECE_BYTES_MAX;
