@@ -1,1 +1,26 @@
-fn main() {}
+//! `pgbr`: pgBackRest's commands and options over the native engine.
+//!
+//! The program translates text into the engine's typed options and its typed outcome into text and an exit code. What
+//! a library user would miss is not here.
+
+mod bar;
+mod command;
+mod exit;
+mod lock;
+mod log;
+mod memory;
+mod repositories;
+mod run;
+mod session;
+mod version;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let environment: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let program = std::env::current_exe().map_or_else(|_| "pgbr".to_owned(), |path| path.display().to_string());
+    ExitCode::from(run::run(&program, &arguments, &environment))
+}

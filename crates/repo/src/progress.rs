@@ -99,3 +99,38 @@ impl Context {
 pub(crate) fn cancelled() -> Error {
     Error::new(ErrorKind::Term, "terminated before it was done")
 }
+
+/// A size as messages show it: rounded to one decimal, which is left out when it is zero, in the largest unit below it
+/// (pgBackRest's `strSizeFormat`).
+pub fn size_text(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["B", "KB", "MB", "GB"];
+    let exponent = (bytes.max(1).ilog2() / 10).min(3);
+    let unit = 1_u64 << (exponent * 10);
+    let hundredths = u128::from(bytes) * 100 / u128::from(unit);
+    let tenths = hundredths / 10 + u128::from(hundredths % 10 >= 5);
+    let name = UNITS.get(usize::try_from(exponent).unwrap_or(3)).unwrap_or(&"GB");
+    match tenths % 10 {
+        0 => format!("{}{name}", tenths / 10),
+        tenth => format!("{}.{tenth}{name}", tenths / 10),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size_text;
+
+    #[test]
+    fn sizes_read_as_the_original_prints_them() {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1KB"),
+            (2200, "2.1KB"),
+            (1024 * 1024 - 1, "1024KB"),
+            (24_858_624, "23.7MB"),
+            (5 * 1024 * 1024 * 1024 * 1024, "5120GB"),
+        ] {
+            assert_eq!(size_text(bytes), text);
+        }
+    }
+}

@@ -171,6 +171,17 @@ impl fmt::Debug for Chain {
     }
 }
 
+/// What hashes the output of the last transform and hands it to the sink.
+pub(super) fn sink_piece<'a>(
+    stored: &'a mut Hasher,
+    sink: &'a mut Sink<'_>,
+) -> impl FnMut(&[u8]) -> Result<(), FilterError> + 'a {
+    |piece| {
+        stored.observe(piece);
+        Ok(sink(piece)?)
+    }
+}
+
 /// Encrypts what a chain without cipher put out, and hashes the result: the second half of storing one file in several
 /// repositories, each with a passphrase of its own. Made by [`order::seal`](super::order::seal).
 pub struct SealChain {
@@ -210,11 +221,7 @@ impl SealChain {
         if self.ended {
             return Err(FilterError::Ended);
         }
-        let stored = &mut self.stored;
-        let result = step(&mut self.encrypt, &mut |piece| {
-            stored.observe(piece);
-            Ok(sink(piece)?)
-        });
+        let result = step(&mut self.encrypt, &mut sink_piece(&mut self.stored, sink));
         self.ended |= result.is_err();
         result
     }

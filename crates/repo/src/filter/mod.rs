@@ -7,6 +7,7 @@
 //! flows through it. In which order filters run is said once, in [`order`].
 
 pub mod block_delta;
+pub mod block_incr;
 mod chain;
 mod cipher;
 mod codecs;
@@ -26,6 +27,6 @@ pub use compress::{Compression, LevelError};
 pub use error::{DecryptError, FilterError, SinkClosed, StreamFault};
 pub use form::Form;
 pub use hash::{Digest, Hasher};
-pub use page_checksum::{PageCheck, PageReport};
+pub use page_checksum::{PageCheck, PageOutcome, PageReport, SuspectPage};
 pub use passphrase::{Passphrase, PassphraseError};
 pub use piece::PIECE_BYTES_MAX;

@@ -51,10 +51,21 @@ pub struct LoadSpec<'a> {
 /// # Errors
 /// [`FilterError::Random`] without a salt, [`FilterError::Compress`] without memory for the encoder.
 pub fn store(spec: &StoreSpec<'_>, codecs: &Codecs, random: &dyn Random) -> Result<Chain, FilterError> {
-    let compress = compress::encoder(spec.compress, spec.form, codecs)?;
-    let encrypt = encrypt(spec.cipher, spec.form, codecs, random)?;
-    let transforms = compress.into_iter().chain(encrypt).collect();
+    let transforms = store_transforms(spec.compress, spec.cipher, spec.form, codecs, random)?;
     Ok(Chain::new(Direction::Store, transforms, spec.pages.map(PageObserver::new)))
+}
+
+/// The transforms of [`store`] alone, for super blocks and block maps: they are hashed as a whole, not one by one.
+pub(super) fn store_transforms(
+    compress: Compression,
+    cipher: Option<&Passphrase>,
+    form: Form,
+    codecs: &Codecs,
+    random: &dyn Random,
+) -> Result<Vec<Box<dyn Transform>>, FilterError> {
+    let compress = compress::encoder(compress, form, codecs)?;
+    let encrypt = encrypt(cipher, form, codecs, random)?;
+    Ok(compress.into_iter().chain(encrypt).collect())
 }
 
 /// The chain from stored to plain bytes.
@@ -62,11 +73,15 @@ pub fn store(spec: &StoreSpec<'_>, codecs: &Codecs, random: &dyn Random) -> Resu
 /// # Errors
 /// [`FilterError::Decompress`] without memory for the decoder.
 pub fn load(spec: &LoadSpec<'_>, codecs: &Codecs) -> Result<Chain, FilterError> {
+    let direction = Direction::Load { plain_size_max_bytes: spec.plain_size_max_bytes };
+    Ok(Chain::new(direction, load_transforms(spec, codecs)?, None))
+}
+
+/// The transforms of [`load`] alone, for super blocks: their bytes are hashed block by block, not as a whole.
+pub(super) fn load_transforms(spec: &LoadSpec<'_>, codecs: &Codecs) -> Result<Vec<Box<dyn Transform>>, FilterError> {
     let decrypt = spec.cipher.map(|passphrase| boxed(Decrypt::new(passphrase, spec.form, codecs)));
     let decompress = compress::decoder(spec.compress, spec.form, codecs)?;
-    let transforms = decrypt.into_iter().chain(decompress).collect();
-    let direction = Direction::Load { plain_size_max_bytes: spec.plain_size_max_bytes };
-    Ok(Chain::new(direction, transforms, None))
+    Ok(decrypt.into_iter().chain(decompress).collect())
 }
 
 /// The second half of [`store`], for one file in several repositories: run [`store`] without a cipher once, then this

@@ -173,6 +173,12 @@ impl BlockMap {
     pub fn items(&self) -> &[BlockMapItem] {
         &self.items
     }
+
+    /// The items of [`BlockMap::items`].
+    #[must_use]
+    pub fn into_items(self) -> Vec<BlockMapItem> {
+        self.items
+    }
 }
 
 /// What the manifest says of the file whose map is read.

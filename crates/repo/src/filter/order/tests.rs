@@ -213,6 +213,32 @@ mod samples {
         }
     }
 
+    /// Files from real backups by pgBackRest 2.45 and 2.60, out of bundles and not.
+    #[test]
+    fn files_that_the_original_stored_decode() {
+        let list = String::from_utf8(sample("original-files.txt")).unwrap();
+        let mut count = 0;
+        for line in list.lines().filter(|line| !line.starts_with('#')) {
+            let [name, kind, form, pass, size, plain_sha1, stored_sha1] =
+                line.split(' ').collect::<Vec<_>>()[..].try_into().unwrap();
+            let pass = (pass != "-").then(|| Passphrase::new(pass).unwrap());
+            let spec = LoadSpec {
+                compress: CompressType::parse(kind).unwrap(),
+                cipher: pass.as_ref(),
+                form: if form == "raw" { Form::Raw } else { Form::Standard },
+                plain_size_max_bytes: Some(size.parse().unwrap()),
+            };
+            let (_, report) = run(load(&spec, &Codecs::new(0)).unwrap(), &sample(name), 1_000).unwrap();
+            assert_eq!(report.plain.size_bytes.to_string(), size, "{name}");
+            assert_eq!(report.plain.sha1.to_string(), plain_sha1, "{name}");
+            assert_eq!(report.stored.sha1.to_string(), stored_sha1, "{name}");
+            let other = if form == "raw" { Form::Standard } else { Form::Raw };
+            assert!(pass.is_none() || loaded(&LoadSpec { form: other, ..spec }, &sample(name)).is_err(), "{name}");
+            count += 1;
+        }
+        assert!(count >= 5, "{count}");
+    }
+
     #[test]
     fn a_file_that_openssl_encrypted_decodes() {
         let pass = passphrase();

@@ -1,0 +1,31 @@
+//! One thin file for each verb: options into the engine's types, outcome into text.
+
+mod archive_get;
+mod archive_push;
+mod control;
+mod help;
+mod stanza_create;
+mod wal_path;
+
+use pgbr_config::Command;
+use pgbr_repo::error::ErrorKind;
+
+use crate::exit::{Failure, Outcome};
+use crate::session::Session;
+
+pub use help::print_help_or_version;
+
+/// Runs the session's command.
+pub async fn run(session: &Session) -> Result<Outcome, Failure> {
+    match session.command() {
+        Command::ArchiveGet => archive_get::run(session).await,
+        Command::ArchivePush => archive_push::run(session).await,
+        Command::StanzaCreate => stanza_create::run(session).await,
+        Command::Start => control::start(session),
+        Command::Stop => control::stop(session),
+        other => Err(Failure::new(
+            ErrorKind::FeatureNotSupported,
+            format!("the '{other}' command is not implemented yet; COMPATIBILITY.md says what is"),
+        )),
+    }
+}

@@ -1,0 +1,202 @@
+//! A run from the command line to the exit code.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pgbr_config::command::LockType;
+use pgbr_config::{Command, HostFiles, Invocation, Parsed, Role, opt, render};
+use pgbr_repo::clock::{Random, SystemRandom};
+use pgbr_repo::error::ErrorKind;
+use pgbr_repo::progress::{Level, Reporter};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::exit::{Failure, Outcome};
+use crate::lock::{self, Locks};
+use crate::log::{Logger, Settings, Threshold};
+use crate::session::Session;
+use crate::{command, repositories, version};
+
+/// How long a command may tidy up after a signal.
+const TIDY_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// The stack of a thread: filters keep their state on the heap.
+const STACK_BYTES: usize = 1024 * 1024;
+
+/// Runs the program and gives its exit code.
+pub fn run(program: &str, arguments: &[String], environment: &[(String, String)]) -> u8 {
+    let begin = Instant::now();
+    let logger = Arc::new(Logger::default());
+    let exec_id = exec_id();
+    let invocation = Invocation {
+        program,
+        arguments,
+        environment,
+        root: rustix::process::geteuid().is_root(),
+        exec_id: Some(&exec_id),
+    };
+    let parsed = match pgbr_config::parse(&invocation, &HostFiles) {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            let failure = Failure::from(error);
+            logger.error(failure.code, &failure.message);
+            return failure.code;
+        }
+    };
+    if parsed.help.is_some() || matches!(parsed.command, Command::Help | Command::Version) {
+        return match command::print_help_or_version(&parsed, program) {
+            Ok(()) => 0,
+            Err(failure) => {
+                logger.error(failure.code, &failure.message);
+                failure.code
+            }
+        };
+    }
+    run_parsed(parsed, logger, environment, begin)
+}
+
+fn run_parsed(parsed: Parsed, logger: Arc<Logger>, environment: &[(String, String)], begin: Instant) -> u8 {
+    configure_log(&logger, &parsed);
+    for warning in &parsed.warnings {
+        logger.message(Level::Warn, 0, warning);
+    }
+    let session = Session::new(parsed, Arc::clone(&logger), environment);
+    let name = session.command().name_with_role(session.parsed.role);
+    let level = if session.command().facts().log_begin_as_info { Level::Info } else { Level::Debug };
+    if logger.any(level) {
+        let options = render::begin_line(session.options(), session.command(), &session.parsed.parameters);
+        logger.message(level, 0, &format!("{name} command begin {}:{options}", version::IMPLEMENTED));
+    }
+    let outcome = prepare(&session).and_then(|()| block_on(&session));
+    logger.hide_progress();
+    let (code, end) = match outcome {
+        Ok(outcome) if session.options().boolean(opt::LOG_TIMESTAMP) => {
+            (outcome.code(), format!("completed successfully ({}ms)", begin.elapsed().as_millis()))
+        }
+        Ok(outcome) => (outcome.code(), "completed successfully".to_owned()),
+        Err(failure) => {
+            logger.error(failure.code, &failure.message);
+            (failure.code, format!("aborted with exception [{:03}]", failure.code))
+        }
+    };
+    logger.message(level, 0, &format!("{name} command end: {end}"));
+    code
+}
+
+/// The name of this run in lock files: process number and a random number.
+fn exec_id() -> String {
+    let mut bytes = [0; 4];
+    // Without random bytes the process number alone tells the run from others on this host.
+    drop(SystemRandom.fill(&mut bytes));
+    format!("{}-{}", std::process::id(), hex::encode(bytes))
+}
+
+fn configure_log(logger: &Logger, parsed: &Parsed) {
+    let options = &parsed.options;
+    let level = |key| options.string_id(key).and_then(Threshold::parse);
+    let workers = options.integer(opt::PROCESS_MAX).unwrap_or(1);
+    logger.configure(Settings {
+        console: level(opt::LOG_LEVEL_CONSOLE).unwrap_or(Threshold::Warn),
+        stderr: level(opt::LOG_LEVEL_STDERR).unwrap_or(Threshold::Off),
+        file: level(opt::LOG_LEVEL_FILE).unwrap_or(Threshold::Info),
+        timestamp: options.get(opt::LOG_TIMESTAMP).unwrap_or(true),
+        process_digits: if workers > 99 { 3 } else { 2 },
+        dry_run: options.boolean(opt::DRY_RUN),
+    });
+    open_log_file(logger, parsed);
+}
+
+/// The log file is a convenience: a command runs without it.
+fn open_log_file(logger: &Logger, parsed: &Parsed) {
+    let options = &parsed.options;
+    let facts = parsed.command.facts();
+    let wanted = facts.log_file && (!facts.command.has_background() || parsed.role == Role::Async);
+    if !wanted || options.string_id(opt::LOG_LEVEL_FILE) == Some("off") {
+        return;
+    }
+    let Some(directory) = options.path(opt::LOG_PATH) else { return };
+    let stanza = options.text(opt::STANZA).unwrap_or("all");
+    let suffix = if parsed.role == Role::Async { "-async" } else { "" };
+    let path = PathBuf::from(directory).join(format!("{stanza}-{}{suffix}.log", parsed.command.name()));
+    if let Err(error) = logger.open_file(&path) {
+        logger.message(
+            Level::Warn,
+            0,
+            &format!("unable to open log file '{}': {error}\nNOTE: process will continue without log file.", path.display()),
+        );
+    }
+}
+
+/// What has to hold before the command begins: its lock.
+fn prepare(session: &Session) -> Result<(), Failure> {
+    let facts = session.command().facts();
+    if !facts.lock_required {
+        return Ok(());
+    }
+    let types: &[lock::LockType] = match facts.lock_type {
+        LockType::None => return Ok(()),
+        LockType::Archive => &[lock::LockType::Archive],
+        LockType::Backup => &[lock::LockType::Backup],
+        LockType::Restore => &[lock::LockType::Restore],
+        LockType::All => &lock::LockType::ALL,
+    };
+    let keys: Vec<u32> =
+        repositories::chosen(session.options()).into_iter().map(|index| index.number().into()).collect();
+    let stanza = session.stanza()?;
+    let exec_id = session.options().text(opt::EXEC_ID).unwrap_or_default().to_owned();
+    session.hold(Locks::acquire(&session.lock_path(), stanza.as_str(), types, &keys, &exec_id)?);
+    Ok(())
+}
+
+fn block_on(session: &Session) -> Result<Outcome, Failure> {
+    let failed = |error: std::io::Error| Failure::new(ErrorKind::Kernel, format!("unable to start threads: {error}"));
+    let mut builder = match session.command() {
+        Command::Backup | Command::Restore if session.workers() > 1 => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(session.workers().min(4));
+            builder
+        }
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    let runtime = builder.enable_all().thread_stack_size(STACK_BYTES).build().map_err(failed)?;
+    let outcome = runtime.block_on(until_signal(session, command::run(session)));
+    // Work that a dropped command left on blocking threads ends with the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// Runs the command; a signal asks it to stop, a second one, or no answer, ends it.
+async fn until_signal(
+    session: &Session,
+    command: impl Future<Output = Result<Outcome, Failure>>,
+) -> Result<Outcome, Failure> {
+    tokio::pin!(command);
+    let name = tokio::select! {
+        outcome = &mut command => return outcome,
+        name = next_signal() => name,
+    };
+    session.context.cancel.cancel();
+    let tidied = tokio::select! {
+        outcome = tokio::time::timeout(TIDY_TIME_MAX, &mut command) => outcome.ok(),
+        _ = next_signal() => None,
+    };
+    match tidied {
+        // It was done, or failed by itself, before it could stop.
+        Some(Ok(outcome)) => Ok(outcome),
+        Some(Err(failure)) if failure.code != ErrorKind::Term.code() => Err(failure),
+        _ => Err(Failure::new(ErrorKind::Term, format!("terminated on signal {name}"))),
+    }
+}
+
+async fn next_signal() -> &'static str {
+    let signals = (signal(SignalKind::hangup()), signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (Ok(mut hangup), Ok(mut interrupt), Ok(mut terminate)) = signals else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = hangup.recv() => "SIGHUP",
+        _ = interrupt.recv() => "SIGINT",
+        _ = terminate.recv() => "SIGTERM",
+    }
+}
