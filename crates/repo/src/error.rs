@@ -174,6 +174,7 @@ pub struct Error(Box<Inner>);
 struct Inner {
     kind: ErrorKind,
     message: String,
+    storage_class: Option<ErrorClass>,
 }
 
 /// The result of a command's parts.
@@ -182,7 +183,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A failure of `kind`; `message` in lower case, without a full stop and without secrets.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into() }))
+        Self(Box::new(Inner { kind, message: message.into(), storage_class: None }))
     }
 
     /// The kind of failure.
@@ -193,6 +194,11 @@ impl Error {
     /// What happened, hints included, without the kind.
     pub fn message(&self) -> &str {
         &self.0.message
+    }
+
+    /// What kind of storage failure it was, if it was one.
+    pub fn storage_class(&self) -> Option<ErrorClass> {
+        self.0.storage_class
     }
 
     /// The same failure with a line of advice below it.
@@ -239,6 +245,6 @@ impl From<StorageError> for Error {
             (_, Operation::Remove) => ErrorKind::FileRemove,
             (_, Operation::Link) => ErrorKind::FileWrite,
         };
-        Self::new(kind, error.to_string())
+        Self(Box::new(Inner { kind, message: error.to_string(), storage_class: Some(error.class()) }))
     }
 }

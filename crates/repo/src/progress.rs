@@ -1,5 +1,5 @@
-//! What a running command needs from its caller: time, randomness, a budget of memory, a way to stop it, and an ear for
-//! what it reports.
+//! What a running command needs from its caller: time, randomness, a budget of memory, a way to stop it, and an ear
+//! for what it reports.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Random};
+use crate::filter::Codecs;
 use crate::error::{Error, ErrorKind};
 use crate::transfer::Budget;
 
@@ -61,6 +62,8 @@ pub struct Context {
     pub random: Arc<dyn Random>,
     /// Bytes in flight, for the whole process.
     pub budget: Budget,
+    /// States of encoders and decoders, kept between files.
+    pub codecs: Codecs,
     /// Stops the command at the next safe point.
     pub cancel: CancellationToken,
     /// Hears what the command does.

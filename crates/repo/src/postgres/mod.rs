@@ -2,6 +2,7 @@
 //!
 //! All numbers in PostgreSQL's own files are read as little endian, as on every platform that the original supports.
 
+pub mod data_path;
 mod hex_field;
 pub mod lsn;
 pub mod system_id;
@@ -10,6 +11,7 @@ pub mod version;
 pub mod wal_file_name;
 pub mod wal_segment;
 
+pub use data_path::DataLayout;
 pub use lsn::Lsn;
 pub use system_id::SystemId;
 pub use timeline::{Timeline, TimelineHistory};

@@ -1,12 +1,19 @@
 //! Where repository bytes live. Knows no formats: objects have a path, bytes and a modification time.
 //!
-//! [`Storage`] is the small core that a backend implements; conveniences stand above it. Wrappers
-//! (retry, limit, fault) implement the same trait, wholly. What every backend must do is the conformance suite.
+//! [`Storage`] is the small core that a backend implements; conveniences stand above it ([`StorageExt`],
+//! [`Uploader`]). Wrappers implement the same trait, wholly: [`RetryStorage`], [`LimitStorage`], [`FaultStorage`]. The
+//! usual stack is retry around limit around a backend, so that nothing holds a place while it waits for the next try.
+//! What every backend must do is the suite in `conformance`.
 //!
 //! POSIX extras that a repository can use where they exist (links, empty directories) are behind [`Storage::posix`].
 
 mod error;
+mod ext;
+mod local;
+mod memory;
 mod path;
+mod range;
+mod upload;
 pub mod s3;
 
 use std::fmt::{self, Debug};
@@ -17,7 +24,11 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 pub use error::{Attempt, ErrorClass, Operation, StorageError};
+pub use ext::{LIST_ENTRIES_MAX, StorageExt};
+pub use local::LocalStorage;
+pub use memory::{ConditionSupport, MemoryOptions, MemoryStorage};
 pub use path::{PathError, StoragePath};
+pub use upload::Uploader;
 
 /// The result of a storage operation, boxed so that the trait can be used as `dyn Storage`.
 pub type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
@@ -231,6 +242,13 @@ pub struct Entry {
     pub size_bytes: u64,
     /// Last modification, seconds since the Unix epoch; 0 where the store does not say (a common prefix).
     pub modified_s: i64,
+}
+
+impl Entry {
+    /// A directory without a time of its own, as object stores have them.
+    pub fn directory(name: &str) -> Self {
+        Self { name: name.to_owned(), kind: EntryKind::Directory, size_bytes: 0, modified_s: 0 }
+    }
 }
 
 /// What to list.
