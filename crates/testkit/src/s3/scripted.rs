@@ -258,7 +258,7 @@ async fn play(wire: &mut Box<dyn Wire>, reset: &ResetSwitch, steps: Vec<Step>) -
             }
             Step::Wait(wait) => tokio::time::sleep(wait).await,
             Step::Close => {
-                let _ = wire.shutdown().await;
+                let _closed = wire.shutdown().await;
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
             Step::Reset => {

@@ -38,7 +38,7 @@ impl Drop for BreakableTcp {
     fn drop(&mut self) {
         if self.reset.0.load(Ordering::Acquire) {
             // Closing with unsent data thrown away is what makes the system send RST.
-            let _ = self.stream.set_zero_linger();
+            let _set = self.stream.set_zero_linger();
         }
     }
 }
