@@ -112,6 +112,7 @@ async fn os20_a_clock_that_is_off_is_corrected_once() {
     assert_eq!(error.class(), ErrorClass::Transient, "{error}");
     assert!(error.to_string().contains("clock differs"), "{error}");
     let again = put(&storage, "a", b"abc").await;
-    let dates: Vec<_> = store.requests().iter().map(|request| request.header("x-amz-date").map(str::to_owned)).collect();
+    let dates: Vec<_> =
+        store.requests().iter().map(|request| request.header("x-amz-date").map(str::to_owned)).collect();
     assert!(again.is_ok(), "{again:?}, dates {dates:?}");
 }

@@ -151,8 +151,7 @@ fn class_of_code(code: &str) -> Option<ErrorClass> {
         | "AccountProblem"
         | "ExpiredToken"
         | "InvalidToken"
-        | "TokenRefreshRequired"
-        | "RequestTimeTooSkewed" => ErrorClass::Denied,
+        | "TokenRefreshRequired" => ErrorClass::Denied,
         "SlowDown"
         | "SlowDownRead"
         | "SlowDownWrite"
@@ -161,6 +160,8 @@ fn class_of_code(code: &str) -> Option<ErrorClass> {
         | "TooManyRequests"
         | "RequestLimitExceeded"
         | "BandwidthLimitExceeded" => ErrorClass::Throttled,
+        // The SDK signs the next try with the time of the answer (faults.md OS20).
+        "RequestTimeTooSkewed" => ErrorClass::Transient,
         "InternalError"
         | "RequestTimeout"
         | "ServiceUnavailable"
