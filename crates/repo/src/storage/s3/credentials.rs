@@ -4,7 +4,6 @@ mod fetch;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
@@ -168,31 +167,13 @@ impl ProvideCredentials for Provider {
     }
 }
 
-/// The time for signatures: the clock, corrected by what the store's own clock was found to be (faults.md OS20).
+/// The clock in the form that the SDK wants. The SDK itself corrects signatures by what it finds the store's clock to
+/// be (faults.md OS20).
 #[derive(Debug, Clone)]
-pub(super) struct SigningTime {
-    clock: Arc<dyn Clock>,
-    offset_s: Arc<AtomicI64>,
-}
-
-impl SigningTime {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, offset_s: Arc::new(AtomicI64::new(0)) }
-    }
-
-    /// Takes the store's time, an HTTP date; returns how far the clock is off and whether that is news.
-    pub(super) fn correct(&self, date: &str) -> Option<(i64, bool)> {
-        let theirs = aws_smithy_types::DateTime::from_str(date, aws_smithy_types::date_time::Format::HttpDate).ok()?;
-        let offset_s = theirs.secs().checked_sub(self.clock.now_s())?;
-        let before = self.offset_s.swap(offset_s, Ordering::Relaxed);
-        Some((offset_s, before.abs_diff(offset_s) > 60))
-    }
-}
+pub(super) struct SigningTime(pub(super) Arc<dyn Clock>);
 
 impl TimeSource for SigningTime {
     fn now(&self) -> SystemTime {
-        let offset_ms = self.offset_s.load(Ordering::Relaxed).saturating_mul(1000);
-        let now_ms = self.clock.now_ms().saturating_add(offset_ms);
-        UNIX_EPOCH + Duration::from_millis(u64::try_from(now_ms).unwrap_or(0))
+        UNIX_EPOCH + Duration::from_millis(u64::try_from(self.0.now_ms()).unwrap_or(0))
     }
 }

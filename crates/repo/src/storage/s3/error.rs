@@ -41,7 +41,8 @@ impl Failure {
         match (error, error.raw_response()) {
             (SdkError::ServiceError(service), Some(answer)) => {
                 let error = service.err();
-                Self::from_answer(answer, error.code(), error.message(), redactions)
+                let unread = answer.status().is_success().then(|| causes(error));
+                Self::from_answer(answer, error.code(), error.message().or(unread.as_deref()), redactions)
             }
             (_, Some(answer)) => {
                 let text = format!("unreadable answer, status {}: {}", answer.status().as_u16(), causes(error));
@@ -150,8 +151,7 @@ fn class_of_code(code: &str) -> Option<ErrorClass> {
         | "AccountProblem"
         | "ExpiredToken"
         | "InvalidToken"
-        | "TokenRefreshRequired"
-        | "RequestTimeTooSkewed" => ErrorClass::Denied,
+        | "TokenRefreshRequired" => ErrorClass::Denied,
         "SlowDown"
         | "SlowDownRead"
         | "SlowDownWrite"
@@ -160,6 +160,8 @@ fn class_of_code(code: &str) -> Option<ErrorClass> {
         | "TooManyRequests"
         | "RequestLimitExceeded"
         | "BandwidthLimitExceeded" => ErrorClass::Throttled,
+        // The SDK signs the next try with the time of the answer (faults.md OS20).
+        "RequestTimeTooSkewed" => ErrorClass::Transient,
         "InternalError"
         | "RequestTimeout"
         | "ServiceUnavailable"
@@ -187,7 +189,8 @@ fn class_of_status(status: u16, code: Option<&str>, wait_asked: bool) -> ErrorCl
         503 if wait_asked => ErrorClass::Throttled,
         507 => ErrorClass::NoSpace,
         501 | 505 => ErrorClass::Permanent,
-        408 | 500..=599 => ErrorClass::Transient,
+        // A success that could not be read.
+        200..=299 | 408 | 500..=599 => ErrorClass::Transient,
         _ => ErrorClass::Permanent,
     }
 }

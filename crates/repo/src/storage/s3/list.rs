@@ -31,7 +31,7 @@ impl S3Storage {
             Page::of(&answer, page.as_ref()).and_then(|page| asked.entries(&page).map(|entries| (entries, page)));
         match page {
             Ok((entries, page)) => Ok(ListPage { entries, next: page.next }),
-            Err(malformed) => Err(self.refuse(malformed).into_error(Operation::List, path)),
+            Err(malformed) => Err(self.refuse(&malformed).into_error(Operation::List, path)),
         }
     }
 
@@ -50,7 +50,7 @@ impl S3Storage {
                 None => Ok((page.objects.into_iter().map(|object| object.key).collect(), page.next)),
             }
         });
-        checked.map_err(|malformed| self.refuse(malformed).into_error(Operation::List, path))
+        checked.map_err(|malformed| self.refuse(&malformed).into_error(Operation::List, path))
     }
 
     async fn list_keys(
@@ -81,7 +81,7 @@ impl S3Storage {
         }
     }
 
-    fn refuse(&self, malformed: Malformed) -> Failure {
+    fn refuse(&self, malformed: &Malformed) -> Failure {
         Failure::new(malformed.class, self.redactions.clean(&malformed.detail))
     }
 }

@@ -108,7 +108,6 @@ pub struct S3Storage {
     customer_key: Option<CustomerKey>,
     request_payer: Option<RequestPayer>,
     clock: Arc<dyn Clock>,
-    signing_time: SigningTime,
     credentials: Arc<CredentialSource>,
     redactions: Redactions,
     /// Whether the store was seen to check conditions of writes.
@@ -162,9 +161,8 @@ impl S3Storage {
             Arc::clone(&clock),
             redactions.clone(),
         ));
-        let signing_time = SigningTime::new(Arc::clone(&clock));
-        let config =
-            sdk_config(options, transport(to_store)?, Provider(Arc::clone(&credentials)), signing_time.clone());
+        let signing_time = SigningTime(Arc::clone(&clock));
+        let config = sdk_config(options, transport(to_store)?, Provider(Arc::clone(&credentials)), signing_time);
         Ok(Self {
             client: Client::from_conf(config),
             bucket: options.bucket.clone(),
@@ -175,7 +173,6 @@ impl S3Storage {
             customer_key,
             request_payer: options.requester_pays.then_some(RequestPayer::Requester),
             clock,
-            signing_time,
             credentials,
             redactions,
             conditional_put: AtomicBool::new(false),
@@ -207,22 +204,16 @@ impl S3Storage {
         E: ProvideErrorMetadata + Error + 'static,
     {
         let mut failure = Failure::from_sdk(&error, &self.redactions);
-        match failure.code.as_deref() {
-            Some("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "InvalidAccessKeyId") => {
-                if self.credentials.forget().await {
-                    failure.class = ErrorClass::Transient;
-                }
-            }
-            Some("RequestTimeTooSkewed") => {
-                if let Some((offset_s, news)) = failure.date.as_deref().and_then(|date| self.signing_time.correct(date))
-                {
-                    failure.detail.push_str(&format!(" (the clock differs from the store's by {offset_s} s)"));
-                    if news {
-                        failure.class = ErrorClass::Transient;
-                    }
-                }
-            }
-            _ => {}
+        let code = failure.code.as_deref();
+        let expired =
+            matches!(code, Some("ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "InvalidAccessKeyId"));
+        let skewed = code == Some("RequestTimeTooSkewed");
+        if expired && self.credentials.forget().await {
+            failure.class = ErrorClass::Transient;
+        }
+        if skewed && let Some(theirs_s) = failure.date.as_deref().and_then(http_date_s) {
+            let offset_s = theirs_s.saturating_sub(self.clock.now_s());
+            failure.detail.push_str(&format!(" (the clock differs from the store's by {offset_s} s)"));
         }
         failure
     }
@@ -278,6 +269,12 @@ fn customer_key(key: &SecretString) -> Result<CustomerKey, S3OpenError> {
     }
     let md5 = base64.encode(Md5::digest(&bytes));
     Ok(CustomerKey { key: key.clone(), md5: md5.into() })
+}
+
+/// An HTTP date in seconds since the Unix epoch.
+fn http_date_s(text: &str) -> Option<i64> {
+    let date = aws_smithy_types::DateTime::from_str(text, aws_smithy_types::date_time::Format::HttpDate);
+    date.ok().map(|date| date.secs())
 }
 
 /// Tags as the header wants them: a query string.
