@@ -41,7 +41,8 @@ impl Failure {
         match (error, error.raw_response()) {
             (SdkError::ServiceError(service), Some(answer)) => {
                 let error = service.err();
-                Self::from_answer(answer, error.code(), error.message(), redactions)
+                let unread = answer.status().is_success().then(|| causes(error));
+                Self::from_answer(answer, error.code(), error.message().or(unread.as_deref()), redactions)
             }
             (_, Some(answer)) => {
                 let text = format!("unreadable answer, status {}: {}", answer.status().as_u16(), causes(error));
@@ -187,7 +188,8 @@ fn class_of_status(status: u16, code: Option<&str>, wait_asked: bool) -> ErrorCl
         503 if wait_asked => ErrorClass::Throttled,
         507 => ErrorClass::NoSpace,
         501 | 505 => ErrorClass::Permanent,
-        408 | 500..=599 => ErrorClass::Transient,
+        // A success that could not be read.
+        200..=299 | 408 | 500..=599 => ErrorClass::Transient,
         _ => ErrorClass::Permanent,
     }
 }
