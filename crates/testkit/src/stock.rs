@@ -1,6 +1,7 @@
 //! The original pgBackRest, the oracle, in up to three releases.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use crate::engine::Engine;
 use crate::error::Result;
@@ -88,18 +89,14 @@ pub fn find(release: Release) -> Result<Stock> {
 
 /// Every release that is to be had, oldest first; what is missing is said on standard error, never passed over.
 ///
+/// Looked for once a process.
+///
 /// # Panics
 /// When none is to be had: a comparison with nothing would pass.
 #[must_use]
-#[expect(clippy::print_stderr, reason = "a test that runs with fewer releases than meant must say so")]
-pub fn all() -> Vec<Stock> {
-    let mut found = Vec::new();
-    for release in Release::ALL {
-        match find(release) {
-            Ok(stock) => found.push(stock),
-            Err(error) => eprintln!("pgBackRest {release} is MISSING from this run: {error}"),
-        }
-    }
+pub fn all() -> &'static [Stock] {
+    static FOUND: OnceLock<Vec<Stock>> = OnceLock::new();
+    let found = FOUND.get_or_init(look);
     assert!(!found.is_empty(), "no release of pgBackRest is to be had: the reasons are above");
     found
 }
@@ -109,6 +106,18 @@ pub fn all() -> Vec<Stock> {
 /// # Panics
 /// When none is to be had.
 #[must_use]
-pub fn newest() -> Stock {
-    all().pop().expect("all() never answers an empty list")
+pub fn newest() -> &'static Stock {
+    all().last().expect("all() never answers an empty list")
+}
+
+#[expect(clippy::print_stderr, reason = "a test that runs with fewer releases than meant must say so")]
+fn look() -> Vec<Stock> {
+    let mut found = Vec::new();
+    for release in Release::ALL {
+        match find(release) {
+            Ok(stock) => found.push(stock),
+            Err(error) => eprintln!("pgBackRest {release} is MISSING from this run: {error}"),
+        }
+    }
+    found
 }

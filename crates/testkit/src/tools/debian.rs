@@ -34,9 +34,15 @@ pub(super) fn unpack(suite: Option<&str>, packages: &[&str], into: &Path) -> Res
         Some(name) => name.to_owned(),
         None => own_suite()?,
     };
-    let lists = Lists::update(&suite)?;
     let downloads = tempfile::tempdir().context("create folder in", &std::env::temp_dir())?;
-    run(lists.apt("apt-get").arg("download").args(packages).current_dir(downloads.path()))?;
+    let download = |lists: &Lists| {
+        run(lists.apt("apt-get").arg("download").args(packages).current_dir(downloads.path())).map(drop)
+    };
+    if download(&Lists::update(&suite)?).is_err() {
+        // A suite moves: a list from an earlier day names versions that are gone.
+        Lists::forget(&suite)?;
+        download(&Lists::update(&suite)?)?;
+    }
     for entry in fs::read_dir(downloads.path()).context("list", downloads.path())? {
         let file = entry.context("list", downloads.path())?.path();
         if file.extension().is_some_and(|extension| extension == "deb") {
@@ -75,6 +81,12 @@ impl Lists {
         run(lists.apt("apt-get").arg("update"))?;
         fs::write(&done, "").context("write", &done)?;
         Ok(lists)
+    }
+
+    fn forget(suite: &str) -> Result<()> {
+        let _lock = lock::exclusive(&format!("apt-{suite}"))?;
+        let done = super::root()?.join("apt").join(suite).join("updated");
+        fs::remove_file(&done).context("remove", &done)
     }
 
     fn apt(&self, program: &str) -> std::process::Command {
