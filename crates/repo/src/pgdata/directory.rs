@@ -47,6 +47,8 @@ pub struct EntryInfo {
     pub group: u32,
     /// Device and inode: the same for two ways to one entry.
     pub identity: (u64, u64),
+    /// Names that the entry has (hard links).
+    pub names: u64,
 }
 
 impl EntryInfo {
@@ -65,6 +67,7 @@ impl EntryInfo {
             user: stat.st_uid,
             group: stat.st_gid,
             identity: (stat.st_dev, stat.st_ino),
+            names: u64::from(stat.st_nlink),
         }
     }
 

@@ -42,6 +42,14 @@ impl LinkPolicy {
         }
     }
 
+    /// Checks that the link `name` may lead to `path`.
+    ///
+    /// # Errors
+    /// [`PgDataErrorKind::LinkDestination`].
+    pub fn check(&self, name: &[u8], path: &[u8]) -> Result<(), PgDataError> {
+        self.allowed_root(name, path).map(|_| ())
+    }
+
     /// Opens the entry that the link `name` leads to without following another link at its end; `None` when it does
     /// not exist. The handle serves to ask what it is, not to read it.
     pub(crate) fn open_entry(&self, name: &[u8], path: &[u8]) -> Result<Option<std::os::fd::OwnedFd>, PgDataError> {

@@ -481,6 +481,7 @@ fn hi03_a_directory_swapped_for_a_link_is_never_followed() {
                 symlink(cluster.outside("secret"), &real).unwrap();
                 std::fs::remove_file(&real).unwrap();
                 std::fs::rename(&parked, &real).unwrap();
+                std::thread::sleep(std::time::Duration::from_micros(50));
             }
         });
         let mut found = Vec::new();
