@@ -10,7 +10,7 @@ use pgbr_repo::command::archive::ClusterIdentity;
 use pgbr_repo::error::ErrorKind;
 use pgbr_repo::filter::{Codecs, Compression};
 use pgbr_repo::format::{CompressType, Stanza};
-use pgbr_repo::pgdata;
+use pgbr_repo::command::control;
 use pgbr_repo::postgres::{ControlFile, PgVersion};
 use pgbr_repo::progress::{Context, Level, Progress, Reporter};
 use pgbr_repo::repository::{Repository, WritableRepository};
@@ -120,8 +120,7 @@ impl Session {
 
     /// pg_control of the data directory.
     pub fn control_file(&self, pg_path: &Path) -> Result<ControlFile, Failure> {
-        let control = pgdata::read_control_file(pg_path, self.forced_version()?);
-        control.map_err(|error| Failure::from(pgbr_repo::error::Error::from(error)))
+        Ok(control::read(pg_path, self.forced_version()?)?)
     }
 
     /// The cluster in the data directory.

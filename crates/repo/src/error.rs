@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::pgdata::{PgDataError, PgDataErrorKind};
 use crate::storage::{ErrorClass, StorageError};
 
 macro_rules! kinds {
@@ -246,5 +247,37 @@ impl From<StorageError> for Error {
             (_, Operation::Link) => ErrorKind::FileWrite,
         };
         Self(Box::new(Inner { kind, message: error.to_string(), storage_class: Some(error.class()) }))
+    }
+}
+
+impl From<PgDataError> for Error {
+    fn from(error: PgDataError) -> Self {
+        let kind = match error.kind() {
+            PgDataErrorKind::UnknownTablespace => ErrorKind::Assert,
+            PgDataErrorKind::Format => ErrorKind::Format,
+            PgDataErrorKind::Running => ErrorKind::PgRunning,
+            PgDataErrorKind::NotEmpty => ErrorKind::PathNotEmpty,
+            PgDataErrorKind::FileOpen | PgDataErrorKind::ChangedType => ErrorKind::FileOpen,
+            PgDataErrorKind::FileRead => ErrorKind::FileRead,
+            PgDataErrorKind::PathCreate => ErrorKind::PathCreate,
+            PgDataErrorKind::FileSync => ErrorKind::FileSync,
+            PgDataErrorKind::PathOpen => ErrorKind::PathOpen,
+            PgDataErrorKind::PathSync => ErrorKind::PathSync,
+            PgDataErrorKind::FileMissing => ErrorKind::FileMissing,
+            PgDataErrorKind::FileRemove => ErrorKind::FileRemove,
+            PgDataErrorKind::PathRemove => ErrorKind::PathRemove,
+            PgDataErrorKind::FileWrite | PgDataErrorKind::NoSpace => ErrorKind::FileWrite,
+            PgDataErrorKind::LinkExpected => ErrorKind::LinkExpected,
+            PgDataErrorKind::LinkDestination => ErrorKind::LinkDestination,
+            PgDataErrorKind::PathMissing => ErrorKind::PathMissing,
+            PgDataErrorKind::FileMove => ErrorKind::FileMove,
+            PgDataErrorKind::TablespaceMap => ErrorKind::TablespaceMap,
+            PgDataErrorKind::LinkMap => ErrorKind::LinkMap,
+            PgDataErrorKind::FileMode => ErrorKind::FileMode,
+            PgDataErrorKind::FileOwner => ErrorKind::FileOwner,
+            PgDataErrorKind::FileExists => ErrorKind::FileExists,
+            PgDataErrorKind::FileInfo => ErrorKind::FileInfo,
+        };
+        Self::new(kind, error.to_string())
     }
 }

@@ -13,7 +13,7 @@ pub fn print_help_or_version(parsed: &Parsed, program: &str) -> Result<(), Failu
     let text = match (&parsed.help, parsed.command) {
         (None, Command::Version) => version_text(parsed.options.string_id(opt::OUTPUT)),
         (Some(topic), _) => help::render(*topic, &parsed.options, program_name(program), version::OWN),
-        (None, _) => help::render(help::HelpTopic::Overview, &parsed.options, program_name(program), version::OWN),
+        (None, _) => help::render(help::HelpTopic::General, &parsed.options, program_name(program), version::OWN),
     };
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

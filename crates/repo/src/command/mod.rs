@@ -1,4 +1,6 @@
 //! One folder for each verb. A command never imports another command.
 
 pub mod archive;
+pub mod control;
 pub mod restore;
+pub mod stanza;

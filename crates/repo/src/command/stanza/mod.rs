@@ -1,0 +1,3 @@
+//! The stanza itself: making it (repository-behaviour.md §1.1).
+
+pub mod create;
