@@ -17,7 +17,7 @@ use super::error::{FilterError, SinkClosed};
 use super::form::Form;
 use super::order::{self, LoadSpec};
 use super::passphrase::Passphrase;
-use super::transform::{Transform, finish_through, write_through};
+use super::transform::{Transforms, finish_through, write_through};
 use crate::format::block_map::{BlockChecksum, BlockGeometry, BlockMap, BlockMapItem};
 use crate::format::compress_type::CompressType;
 
@@ -257,7 +257,7 @@ pub struct SuperBlockReader {
 
 /// The super block that is being decoded.
 struct Current {
-    transforms: Vec<Box<dyn Transform>>,
+    transforms: Transforms,
     missing_bytes: u64,
     placer: Placer,
 }

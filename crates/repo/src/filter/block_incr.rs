@@ -21,7 +21,7 @@ use super::order;
 use super::page_checksum::{PageCheck, PageObserver, PageReport};
 use super::passphrase::Passphrase;
 use super::piece::PIECE_BYTES_MAX;
-use super::transform::{Transform, finish_through, write_through};
+use super::transform::{Transforms, finish_through, write_through};
 use super::{Sink, chain::sink_piece};
 use crate::clock::Random;
 use crate::format::block_map::{BlockGeometry, BlockMap, BlockMapItem, BlockMapWriteError};
@@ -90,7 +90,7 @@ pub struct BlockIncr {
 
 /// The super block that is being filled.
 struct SuperBlock {
-    transforms: Vec<Box<dyn Transform>>,
+    transforms: Transforms,
     /// The size of what was stored before it.
     stored_before_bytes: u64,
     size_super_bytes: u64,

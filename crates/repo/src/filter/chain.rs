@@ -7,7 +7,7 @@ use super::error::{FilterError, SinkClosed};
 use super::hash::{Digest, Hasher};
 use super::page_checksum::{PageObserver, PageReport};
 use super::piece::PIECE_BYTES_MAX;
-use super::transform::{Next, Transform, finish_through, write_through};
+use super::transform::{Next, Transform, Transforms, finish_through, write_through};
 
 /// Takes the output of a chain, in pieces of at most [`PIECE_BYTES_MAX`] bytes, never empty.
 pub type Sink<'a> = dyn FnMut(&[u8]) -> Result<(), SinkClosed> + 'a;
@@ -40,7 +40,7 @@ pub(super) enum Direction {
 pub struct Chain {
     direction: Direction,
     input: Hasher,
-    transforms: Vec<Box<dyn Transform>>,
+    transforms: Transforms,
     output: Hasher,
     /// Without transforms the output is the input, which need not be hashed again.
     output_differs: bool,
@@ -49,7 +49,7 @@ pub struct Chain {
 }
 
 impl Chain {
-    pub(super) fn new(direction: Direction, transforms: Vec<Box<dyn Transform>>, pages: Option<PageObserver>) -> Self {
+    pub(super) fn new(direction: Direction, transforms: Transforms, pages: Option<PageObserver>) -> Self {
         Self {
             direction,
             input: Hasher::default(),
@@ -127,7 +127,7 @@ impl Chain {
     fn output_side<'a>(
         &'a mut self,
         sink: &'a mut Sink<'_>,
-    ) -> (&'a mut [Box<dyn Transform>], impl FnMut(&[u8]) -> Result<(), FilterError> + 'a) {
+    ) -> (&'a mut Transforms, impl FnMut(&[u8]) -> Result<(), FilterError> + 'a) {
         let Self { direction, transforms, output, output_differs, .. } = self;
         let hashes = *output_differs;
         let size_max_bytes = match *direction {

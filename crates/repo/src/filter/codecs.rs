@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zstd::zstd_safe::{CCtx, DCtx};
 
-use super::compress::gz::{Deflater, Inflater, WholeDeflater};
+use super::compress::gz::{Deflater, Inflater, WholeDeflater, WholeInflater};
 use super::compress::lz4::FrameWriter;
 
 /// States that wait for their next use. A clone shares them; a worker has its own or all share one.
@@ -32,6 +32,7 @@ pub(super) struct Idle {
     deflaters: Vec<Deflater>,
     whole_deflaters: Vec<WholeDeflater>,
     inflaters: Vec<Inflater>,
+    whole_inflaters: Vec<WholeInflater>,
     lz4_writers: Vec<FrameWriter>,
 }
 
@@ -123,6 +124,12 @@ impl Shelved for Deflater {
 impl Shelved for WholeDeflater {
     fn shelf(idle: &mut Idle) -> &mut Vec<Self> {
         &mut idle.whole_deflaters
+    }
+}
+
+impl Shelved for WholeInflater {
+    fn shelf(idle: &mut Idle) -> &mut Vec<Self> {
+        &mut idle.whole_inflaters
     }
 }
 

@@ -2,7 +2,7 @@
 //! Synchronous; no I/O and no clock.
 //!
 //! There are two kinds of filter only. An observer looks at the bytes that pass and yields a result at the end (hash
-//! and size, page checksums); a [transform](transform) turns bytes into other bytes (compress, decompress, encrypt,
+//! and size, page checksums); a transform turns bytes into other bytes (compress, decompress, encrypt,
 //! decrypt). Every filter works through buffers of a fixed size, so the memory of a [`Chain`] does not depend on what
 //! flows through it. In which order filters run is said once, in [`order`].
 

@@ -13,9 +13,11 @@ use super::codecs::Codecs;
 use super::compress::{self, Compression, gz};
 use super::error::FilterError;
 use super::form::Form;
+use super::hash::Digest;
 use super::page_checksum::{PageCheck, PageObserver};
 use super::passphrase::Passphrase;
-use super::transform::Transform;
+use super::piece::PIECE_BYTES_MAX;
+use super::transform::{Transform, Transforms};
 use crate::clock::Random;
 use crate::format::compress_type::CompressType;
 
@@ -62,7 +64,7 @@ pub(super) fn store_transforms(
     form: Form,
     codecs: &Codecs,
     random: &dyn Random,
-) -> Result<Vec<Box<dyn Transform>>, FilterError> {
+) -> Result<Transforms, FilterError> {
     let compress = compress::encoder(compress, form, codecs)?;
     let encrypt = encrypt(cipher, form, codecs, random)?;
     Ok(compress.into_iter().chain(encrypt).collect())
@@ -78,7 +80,7 @@ pub fn load(spec: &LoadSpec<'_>, codecs: &Codecs) -> Result<Chain, FilterError> 
 }
 
 /// The transforms of [`load`] alone, for super blocks: their bytes are hashed block by block, not as a whole.
-pub(super) fn load_transforms(spec: &LoadSpec<'_>, codecs: &Codecs) -> Result<Vec<Box<dyn Transform>>, FilterError> {
+pub(super) fn load_transforms(spec: &LoadSpec<'_>, codecs: &Codecs) -> Result<Transforms, FilterError> {
     let decrypt = spec.cipher.map(|passphrase| boxed(Decrypt::new(passphrase, spec.form, codecs)));
     let decompress = compress::decoder(spec.compress, spec.form, codecs)?;
     Ok(decrypt.into_iter().chain(decompress).collect())
@@ -127,6 +129,62 @@ pub fn store_whole(
     chain.finish_precompressed(plain, &compressed, sink)
 }
 
+/// [`load`] for stored bytes that are in memory as a whole. gz goes through a decoder that takes half of the time but
+/// needs room for its whole output, at most `room_bytes_max`; it must have the size
+/// [`LoadSpec::plain_size_max_bytes`]. Everything else is streamed.
+///
+/// # Errors
+/// As for [`load`], [`Chain::write`] and [`Chain::finish`].
+pub fn load_whole(
+    spec: &LoadSpec<'_>,
+    stored: &[u8],
+    room_bytes_max: usize,
+    codecs: &Codecs,
+    sink: &mut Sink<'_>,
+) -> Result<ChainReport, FilterError> {
+    if let Some(plain) = gunzip_whole(spec, stored, room_bytes_max, codecs)? {
+        plain.chunks(PIECE_BYTES_MAX).try_for_each(&mut *sink)?;
+        return Ok(ChainReport { plain: Digest::of(&plain), stored: Digest::of(stored), pages: None });
+    }
+    let mut chain = load(spec, codecs)?;
+    chain.write(stored, sink)?;
+    chain.finish(sink)
+}
+
+fn gunzip_whole(
+    spec: &LoadSpec<'_>,
+    stored: &[u8],
+    room_bytes_max: usize,
+    codecs: &Codecs,
+) -> Result<Option<Vec<u8>>, FilterError> {
+    let size_bytes = spec.plain_size_max_bytes.and_then(|size| usize::try_from(size).ok());
+    let Some(size_bytes) = size_bytes.filter(|size| *size <= room_bytes_max) else {
+        return Ok(None);
+    };
+    if spec.compress != CompressType::Gz {
+        return Ok(None);
+    }
+    let mut decrypted = Vec::new();
+    let compressed = match spec.cipher {
+        None => stored,
+        Some(passphrase) => {
+            let mut decrypt = Decrypt::new(passphrase, spec.form, codecs);
+            decrypted.reserve_exact(stored.len());
+            let mut gather = |piece: &[u8]| {
+                decrypted.extend_from_slice(piece);
+                Ok(())
+            };
+            decrypt.write(stored, &mut gather)?;
+            decrypt.finish(&mut gather)?;
+            &decrypted
+        }
+    };
+    let mut plain = vec![0; size_bytes];
+    let decoded_bytes = gz::decompress_whole(compressed, &mut plain, spec.form, codecs);
+    // Another size than the expected one is a shorter file, or the first of several members: the stream tells.
+    Ok((decoded_bytes == Some(size_bytes)).then_some(plain))
+}
+
 fn gz_whole(spec: &StoreSpec<'_>, plain: &[u8], room_bytes_max: usize, codecs: &Codecs) -> Option<Vec<u8>> {
     /// What deflate adds to bytes that it cannot compress: 5 for each stored block, and headers.
     const OVERHEAD_BYTES: usize = 256;
@@ -143,7 +201,7 @@ fn encrypt(
     codecs: &Codecs,
     random: &dyn Random,
 ) -> Result<Option<Box<dyn Transform>>, FilterError> {
-    passphrase.map(|passphrase| Encrypt::new(passphrase, form, codecs, random).map(|cipher| boxed(cipher))).transpose()
+    passphrase.map(|passphrase| Encrypt::new(passphrase, form, codecs, random).map(boxed)).transpose()
 }
 
 fn boxed(transform: impl Transform + 'static) -> Box<dyn Transform> {

@@ -157,6 +157,7 @@ impl PageObserver {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "test data is small and made here")]
 mod tests {
     use proptest::prelude::*;
 

@@ -16,6 +16,9 @@ pub(super) trait Transform: Send {
     fn finish(&mut self, next: &mut Next<'_>) -> Result<(), FilterError>;
 }
 
+/// Transforms one behind the other.
+pub(super) type Transforms = Vec<Box<dyn Transform>>;
+
 /// Sends `input` through all of `transforms`, the first one first, and what comes out to `out`.
 pub(super) fn write_through(
     transforms: &mut [Box<dyn Transform>],

@@ -1,4 +1,5 @@
 //! The two directions are tested together: what [`BlockIncr`] stores, a plan and a [`SuperBlockReader`] rebuild.
+#![expect(clippy::cast_possible_truncation, reason = "test data is small and made here")]
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@
 //! time of zlib for the same size; it writes one member too, so readers see no difference.
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
-use libdeflater::{CompressionLvl, Compressor};
+use libdeflater::{CompressionLvl, Compressor, Decompressor};
 
 use super::super::codecs::Codecs;
 use super::super::codecs::Lease;
@@ -35,6 +35,9 @@ pub(in super::super) struct WholeDeflater {
     level: u32,
     state: Compressor,
 }
+
+/// The state of a libdeflate decoder.
+pub(in super::super) struct WholeInflater(Decompressor);
 
 /// The state of a decoder, made for one form.
 pub(in super::super) struct Inflater {
@@ -94,6 +97,33 @@ pub(in super::super) fn compress_whole(
         Form::Standard => deflater.state.gzip_compress(input, output).ok(),
         Form::Raw => deflater.state.zlib_compress(input, output).ok(),
     }
+}
+
+/// Decompresses bytes held whole into `output`; tells how many bytes came out. `None` for all that needs a second look:
+/// damage, more bytes than `output` has, several members, trailing bytes. A stream says which it is.
+pub(in super::super) fn decompress_whole(
+    input: &[u8],
+    output: &mut [u8],
+    form: Form,
+    codecs: &Codecs,
+) -> Option<usize> {
+    let mut inflater = codecs.lease(|_: &WholeInflater| true, || WholeInflater(Decompressor::new()));
+    let size = match form {
+        Form::Standard => inflater.0.gzip_decompress(input, output).ok()?,
+        Form::Raw => inflater.0.zlib_decompress(input, output).ok()?,
+    };
+    let plain = output.get(..size)?;
+    // The library does not say how much input it took. A member ends with the checksum of its content, so if the input
+    // does too, nothing follows the member but, perhaps, a copy of it.
+    let ends_here = match form {
+        Form::Standard => {
+            let size_modulo = u32::try_from(size % (1 << 32)).ok()?;
+            let trailer = [libdeflater::crc32(plain).to_le_bytes(), size_modulo.to_le_bytes()];
+            input.ends_with(trailer.as_flattened())
+        }
+        Form::Raw => input.ends_with(&libdeflater::adler32(plain).to_be_bytes()),
+    };
+    ends_here.then_some(size)
 }
 
 /// Levels are -1 to 9; -1 is zlib's default.

@@ -40,7 +40,7 @@ impl Compression {
 
     /// The type with this level. Without compression the level does not matter.
     ///
-    /// High zst levels need memory: about 90 MiB at 19 and 700 MiB at 22 for each chain.
+    /// High zst levels need memory: for each chain 3.5 MiB at level 3, 90 MiB at 19, 834 MiB at 22.
     ///
     /// # Errors
     /// [`LevelError`] when the type does not have the level.
