@@ -4,6 +4,7 @@
 mod certificates;
 mod credentials;
 mod lists;
+mod oracle;
 mod reads;
 mod real;
 mod waits;
