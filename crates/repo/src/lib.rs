@@ -18,10 +18,12 @@
 pub mod clock;
 pub mod command;
 pub mod db;
+pub mod error;
 pub mod filter;
 pub mod format;
 pub mod pgdata;
 pub mod postgres;
+pub mod progress;
 pub mod repository;
 pub mod storage;
 pub mod transfer;

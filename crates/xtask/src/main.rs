@@ -1,1 +1,76 @@
-fn main() {}
+//! Developer commands: `cargo xtask COMMAND`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "these commands talk to a person")]
+
+mod bench;
+mod cargo;
+mod demo;
+mod faults;
+mod fuzz;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+
+  demo                   back up and restore a real cluster through an HTTPS S3 server, and show what happened
+  test                   all that CI runs: format, lints, documentation, every test
+  faults [S1|S2|S3]      fault rows without a test, by section; with a severity only those, and fail if there are any
+  fuzz [TARGET] [SECONDS]
+                         run one fuzz target, or all, for this long each (default 30)
+  bench [ARGUMENTS]      run the benchmarks
+  tools                  install PostgreSQL, its clients and the releases of pgBackRest that tests compare with
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", [].as_slice()),
+    };
+    let done = match command {
+        "demo" => demo::run(),
+        "test" => test::run(),
+        "faults" => faults::run(rest),
+        "fuzz" => fuzz::run(rest),
+        "bench" => bench::run(rest),
+        "tools" => tools::run(),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        other => Err(Failure::new(format!("no command is called {other:?}\n\n{USAGE}"))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask {command}: {}", failure.reason);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why a command failed, for the person who typed it.
+#[derive(Debug)]
+struct Failure {
+    reason: String,
+}
+
+impl Failure {
+    fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into() }
+    }
+}
+
+impl From<pgbr_testkit::Error> for Failure {
+    fn from(error: pgbr_testkit::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}

@@ -1,1 +1,4 @@
 //! One folder for each verb. A command never imports another command.
+
+pub mod archive;
+pub mod restore;

@@ -5,8 +5,8 @@ pub(super) const HEX_FIELD_LEN: usize = 8;
 
 /// Reads a field that is exactly [`HEX_FIELD_LEN`] digits of `0-9A-F`.
 ///
-/// Lower case is refused: PostgreSQL never writes it, and a name that differs in case only would be a second name for the
-/// same segment.
+/// Lower case is refused: PostgreSQL never writes it, and a name that differs in case only would be a second name for
+/// the same segment.
 #[must_use]
 pub(super) fn parse_hex_field(field: &[u8]) -> Option<u32> {
     if field.len() != HEX_FIELD_LEN {

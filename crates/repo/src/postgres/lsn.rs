@@ -6,8 +6,8 @@ use std::str::FromStr;
 use super::timeline::Timeline;
 use super::wal_segment::{WalSegmentName, WalSegmentSize};
 
-/// A log sequence number: an offset in bytes from the beginning of the WAL, printed as `X/X` (upper half, lower half, in
-/// hexadecimal).
+/// A log sequence number: an offset in bytes from the beginning of the WAL, printed as `X/X` (upper half, lower half,
+/// in hexadecimal).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lsn(pub u64);
 
@@ -54,14 +54,15 @@ impl Lsn {
 
     /// The segment that holds the byte at this position.
     ///
-    /// A position at a boundary belongs to the segment that begins there. For the position at which a backup stopped that
-    /// segment may never be written to; see [`Lsn::segment_ending`].
+    /// A position at a boundary belongs to the segment that begins there. For the position at which a backup stopped
+    /// that segment may never be written to; see [`Lsn::segment_ending`].
     #[must_use]
     pub fn segment(self, timeline: Timeline, size: WalSegmentSize) -> WalSegmentName {
         WalSegmentName::new(timeline, self.high(), self.low() / size.bytes())
     }
 
-    /// The segment that holds the last byte before this position; what `pg_walfile_name()` answered before PostgreSQL 17.
+    /// The segment that holds the last byte before this position; what `pg_walfile_name()` answered before PostgreSQL
+    /// 17.
     ///
     /// `None` at position zero.
     #[must_use]
@@ -85,8 +86,8 @@ impl fmt::Debug for Lsn {
 impl FromStr for Lsn {
     type Err = LsnError;
 
-    /// Reads `X/X` with one to eight digits on each side. Both cases are read, since the original and people write LSNs in
-    /// lower case too, and leading zeros, since PostgreSQL 19 writes the lower half with them.
+    /// Reads `X/X` with one to eight digits on each side. Both cases are read, since the original and people write LSNs
+    /// in lower case too, and leading zeros, since PostgreSQL 19 writes the lower half with them.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.split_once('/')
             .and_then(|(high, low)| Some(Self(u64::from(parse_half(high)?) << 32 | u64::from(parse_half(low)?))))

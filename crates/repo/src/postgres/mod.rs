@@ -3,18 +3,29 @@
 //! All numbers in PostgreSQL's own files are read as little endian, as on every platform that the original supports.
 
 pub mod data_path;
+pub mod control_file;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod hex_field;
+mod little_endian;
 pub mod lsn;
+pub mod page;
+#[cfg(test)]
+mod sample;
 pub mod system_id;
 pub mod timeline;
 pub mod version;
 pub mod wal_file_name;
+pub mod wal_header;
 pub mod wal_segment;
 
 pub use data_path::DataLayout;
+pub use control_file::ControlFile;
 pub use lsn::Lsn;
+pub use page::{Page, PageSize};
 pub use system_id::SystemId;
 pub use timeline::{Timeline, TimelineHistory};
 pub use version::PgVersion;
 pub use wal_file_name::WalFileName;
+pub use wal_header::WalHeader;
 pub use wal_segment::{WalSegmentName, WalSegmentSize};

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 /// The 64-bit identifier of a cluster, first field of `pg_control`; written in decimal everywhere.
 ///
-/// Promotion and restore keep it, `pg_upgrade` does not: two clusters with the same identifier are copies of each other.
+/// Promotion and restore keep it, `pg_upgrade` does not: two clusters with the same identifier are copies of each
+/// other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SystemId(pub u64);
 

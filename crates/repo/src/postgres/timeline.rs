@@ -197,8 +197,8 @@ impl TimelineHistory {
 
     /// Whether replay that begins at `lsn` of `timeline` can reach this history's timeline.
     ///
-    /// The position where a timeline was left belongs to the next timeline already, so a backup that starts exactly there
-    /// is not on the path (the original's `timelineVerify()` asks for a start before the switch).
+    /// The position where a timeline was left belongs to the next timeline already, so a backup that starts exactly
+    /// there is not on the path (the original's `timelineVerify()` asks for a start before the switch).
     #[must_use]
     pub fn ancestry(&self, timeline: Timeline, lsn: Lsn) -> Ancestry {
         if timeline == self.timeline {
@@ -375,7 +375,8 @@ mod tests {
             let file: String =
                 ancestors.iter().map(|(number, lsn)| format!("{number}\t{}\t{reason}\n", Lsn(*lsn))).collect();
             let history = TimelineHistory::parse(timeline(1000), file.as_bytes()).unwrap();
-            let read: Vec<_> = history.switches().iter().map(|switch| (switch.timeline.number(), switch.switch_lsn.0)).collect();
+            let pair = |switch: &TimelineSwitch| (switch.timeline.number(), switch.switch_lsn.0);
+            let read: Vec<_> = history.switches().iter().map(pair).collect();
             prop_assert_eq!(read, ancestors.into_iter().collect::<Vec<_>>());
             prop_assert!(history.switches().iter().all(|switch| switch.reason == reason.trim_ascii()));
         }

@@ -65,7 +65,8 @@ const fn row(
     VersionFacts { version, control_version, catalog_version, unreleased: false, wal_magic, control }
 }
 
-/// Every version known, oldest first (pgBackRest's `postgres/interface/version.vendor.h`; the row of 9.5 as it was in 2.57).
+/// Every version known, oldest first (pgBackRest's `postgres/interface/version.vendor.h`; the row of 9.5 as it was in
+/// 2.57).
 pub const VERSIONS: &[VersionFacts] = &[
     row(PgVersion::V9_5, (942, 201_510_051, 0xD087), BEFORE_10),
     row(PgVersion::V9_6, (960, 201_608_131, 0xD093), BEFORE_10),
@@ -155,9 +156,9 @@ impl PgVersion {
 
     /// The version whose `pg_control` carries these two numbers.
     ///
-    /// Both must match, since versions 13 to 16 share a control version. A version that was not released when its row was
-    /// written takes later catalog versions of the same year too (`PG_INTERFACE_CONTROL_MATCH_RANGE` of the original's
-    /// `postgres/interface/version.intern.h`).
+    /// Both must match, since versions 13 to 16 share a control version. A version that was not released when its row
+    /// was written takes later catalog versions of the same year too (`PG_INTERFACE_CONTROL_MATCH_RANGE` of the
+    /// original's `postgres/interface/version.intern.h`).
     #[must_use]
     pub fn from_control_and_catalog(control_version: u32, catalog_version: u32) -> Option<Self> {
         VERSIONS

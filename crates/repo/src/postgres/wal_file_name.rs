@@ -82,7 +82,7 @@ impl WalFileName {
         }
     }
 
-    /// Whether the file holds WAL and so begins with a WAL page header.
+    /// Whether the file holds WAL and so begins with a [`WalHeader`](super::wal_header::WalHeader).
     #[must_use]
     pub fn holds_wal(self) -> bool {
         matches!(self, Self::Segment(_) | Self::Partial(_))
@@ -177,7 +177,9 @@ mod tests {
         }
 
         #[test]
-        fn any_accepted_text_is_the_canonical_one(text in "[0-9A-F]{8,24}(\\.[0-9A-Fa-f]{8})?(\\.(partial|backup|history))?") {
+        fn any_accepted_text_is_the_canonical_one(
+            text in "[0-9A-F]{8,24}(\\.[0-9A-Fa-f]{8})?(\\.(partial|backup|history))?",
+        ) {
             if let Ok(name) = WalFileName::parse(&text) {
                 prop_assert_eq!(name.to_string(), text);
             }

@@ -15,7 +15,7 @@ pub struct WalSegmentSize(u32);
 
 /// A number that no WAL segment can have as its size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("wal segment size is {size_bytes} bytes: expected a power of two from {} to {}", WalSegmentSize::MIN.0, WalSegmentSize::MAX.0)]
+#[error("wal segment size is {size_bytes} bytes: expected a power of two from 1048576 to 1073741824")]
 pub struct WalSegmentSizeError {
     /// The number.
     pub size_bytes: u64,
@@ -65,8 +65,8 @@ impl TryFrom<u64> for WalSegmentSize {
 
 /// The name of a WAL segment: timeline, log and segment number, eight upper-case hexadecimal digits each.
 ///
-/// Names order as their texts do. A name alone does not tell the segment size, so a segment number that is too large for a
-/// cluster's size is found only by the methods that are given the size.
+/// Names order as their texts do. A name alone does not tell the segment size, so a segment number that is too large
+/// for a cluster's size is found only by the methods that are given the size.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WalSegmentName {
     timeline: Timeline,
@@ -143,7 +143,7 @@ impl WalSegmentName {
     /// The position of the segment's first byte; `None` when the name is impossible for the size.
     #[must_use]
     pub fn start_lsn(self, size: WalSegmentSize) -> Option<Lsn> {
-        self.fits(size).then(|| Lsn(u64::from(self.log) << 32 | u64::from(self.segment) * u64::from(size.bytes())))
+        self.fits(size).then(|| Lsn((u64::from(self.log) << 32) + u64::from(self.segment) * u64::from(size.bytes())))
     }
 
     /// The segment that follows on the same timeline; `None` after the last one there can be, and when the name is
@@ -153,8 +153,8 @@ impl WalSegmentName {
         Self::from_number(self.timeline, self.number(size)?.checked_add(1)?, size)
     }
 
-    /// The segment before on the same timeline; `None` before the first one there can be, and when the name is impossible
-    /// for the size.
+    /// The segment before on the same timeline; `None` before the first one there can be, and when the name is
+    /// impossible for the size.
     #[must_use]
     pub fn previous(self, size: WalSegmentSize) -> Option<Self> {
         Self::from_number(self.timeline, self.number(size)?.checked_sub(1)?, size)
@@ -312,7 +312,7 @@ mod tests {
         for bytes in [0, 1, 3, 512 * 1024, 1024 * 1024 - 1, 3 * 1024 * 1024, 2 * 1024 * 1024 * 1024, u32::MAX] {
             assert_eq!(WalSegmentSize::new(bytes), Err(WalSegmentSizeError { size_bytes: bytes.into() }));
         }
-        assert!(WalSegmentSize::try_from(1_u64 << 32 | 1024 * 1024).is_err());
+        assert!(WalSegmentSize::try_from((1_u64 << 32) + 1024 * 1024).is_err());
     }
 
     #[test]
@@ -392,8 +392,7 @@ mod tests {
     #[test]
     fn impossible_ranges_are_refused() {
         let range = |start, stop, count_max| {
-            WalSegmentName::range(name(start), name(stop), WalSegmentSize::DEFAULT, count_max)
-                .map(|range| range.count())
+            WalSegmentName::range(name(start), name(stop), WalSegmentSize::DEFAULT, count_max).map(Iterator::count)
         };
         let (low, high) = ("000000010000000000000001", "00000001FFFFFFFF00000001");
         assert!(matches!(range(low, high, 1000), Err(WalSegmentRangeError::TooMany { .. })));

@@ -1,1 +1,16 @@
 //! An opened repository: typed reads and writes of the files in it.
+//!
+//! A [`Repository`] only reads; what writes takes a [`WritableRepository`], so that a command which only looks cannot
+//! change anything.
+
+mod archive;
+mod info_store;
+// mod manifest_store;
+mod open;
+mod stored_file;
+
+pub use archive::{Archive, ArchivedFile};
+pub use info_store::INFO_BYTES_MAX;
+// pub use manifest_store::ManifestFile;
+pub use open::{RepoIndex, Repository, WritableRepository};
+pub use stored_file::{decode_all, encode_all};

@@ -1,12 +1,20 @@
 //! Where repository bytes live. Knows no formats: objects have a path, bytes and a modification time.
 //!
-//! [`Storage`] is the small core that a backend implements; conveniences stand above it. Wrappers
-//! (retry, limit, fault) implement the same trait, wholly. What every backend must do is the conformance suite.
+//! [`Storage`] is the small core that a backend implements; conveniences stand above it ([`StorageExt`],
+//! [`Uploader`]). Wrappers implement the same trait, wholly: [`RetryStorage`], [`LimitStorage`], [`FaultStorage`]. The
+//! usual stack is retry around limit around a backend, so that nothing holds a place while it waits for the next try.
+//! What every backend must do is the suite in `conformance`.
 //!
 //! POSIX extras that a repository can use where they exist (links, empty directories) are behind [`Storage::posix`].
 
 mod error;
+mod ext;
+mod local;
+mod memory;
 mod path;
+mod range;
+mod upload;
+pub mod s3;
 
 use std::fmt::{self, Debug};
 use std::future::Future;
@@ -16,7 +24,11 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 pub use error::{Attempt, ErrorClass, Operation, StorageError};
+pub use ext::{LIST_ENTRIES_MAX, StorageExt};
+pub use local::LocalStorage;
+pub use memory::{ConditionSupport, MemoryOptions, MemoryStorage};
 pub use path::{PathError, StoragePath};
+pub use upload::Uploader;
 
 /// The result of a storage operation, boxed so that the trait can be used as `dyn Storage`.
 pub type StorageFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StorageError>> + Send + 'a>>;
@@ -63,13 +75,22 @@ pub trait Storage: Debug + Send + Sync {
     /// Writes a whole object: after success it is durable and complete under its name, after an error or a crash the
     /// name holds what it held before (or, when the answer was lost, the new object).
     ///
+    /// A dropped future may have written the object or not.
+    ///
     /// # Errors
     /// [`ErrorClass::Conflict`] when `condition` does not hold.
-    fn put<'a>(&'a self, path: &'a StoragePath, body: Bytes, condition: Condition) -> StorageFuture<'a, ObjectInfo>;
+    fn put<'a>(
+        &'a self,
+        path: &'a StoragePath,
+        body: Bytes,
+        condition: Condition,
+        durability: Durability,
+    ) -> StorageFuture<'a, ObjectInfo>;
 
-    /// Begins an object whose size is not known yet. Nothing is visible under `path` until
-    /// [`Storage::upload_complete`].
-    fn upload_create<'a>(&'a self, path: &'a StoragePath) -> StorageFuture<'a, UploadId>;
+    /// Begins an object whose size is not known yet. Nothing is visible under `path`, and nothing is listed, until
+    /// [`Storage::upload_complete`]. A dropped future may leave an upload that
+    /// [`Storage::remove_stale_uploads`] finds.
+    fn upload_create<'a>(&'a self, path: &'a StoragePath, durability: Durability) -> StorageFuture<'a, UploadId>;
 
     /// Adds the next part. Parts are sent in order, one at a time, and every part but the last has the size that
     /// [`Capabilities::part_size_bytes`] gives for its number. A part may be sent again after an error.
@@ -80,12 +101,18 @@ pub trait Storage: Debug + Send + Sync {
         part: UploadPart,
     ) -> StorageFuture<'a, PartTag>;
 
-    /// Makes the object visible: durable and complete, or an error.
+    /// Makes the object visible: durable (as [`Storage::upload_create`] was told) and complete, or an error.
+    ///
+    /// # Errors
+    /// [`ErrorClass::Conflict`] when `condition` does not hold, [`ErrorClass::Missing`] when the store does not know
+    /// the upload (any more): it was completed, aborted or never begun. An answer that says neither success nor
+    /// failure is [`ErrorClass::Transient`].
     fn upload_complete<'a>(
         &'a self,
         path: &'a StoragePath,
         upload: &'a UploadId,
         parts: &'a [PartTag],
+        condition: Condition,
     ) -> StorageFuture<'a, ObjectInfo>;
 
     /// Gives up an upload and removes what it stored. An upload that is not known any more is a success.
@@ -100,6 +127,18 @@ pub trait Storage: Debug + Send + Sync {
     /// Removes a directory and everything below it. One that does not exist is a success.
     fn remove_tree<'a>(&'a self, path: &'a StoragePath) -> StorageFuture<'a, ()>;
 
+    /// Gives up unfinished uploads below `path` that were begun before `begun_before_s` (seconds since the Unix
+    /// epoch) and that this program, or another copy of it, made; the number of them is returned (faults.md OS29).
+    fn remove_stale_uploads<'a>(&'a self, path: &'a StoragePath, begun_before_s: i64) -> StorageFuture<'a, u64>;
+
+    /// Makes every object written with [`Durability::Deferred`] durable. Nothing to do where every write is.
+    ///
+    /// # Errors
+    /// After an error some of those objects may be lost although they can be read now; a second flush would not tell.
+    fn flush(&self) -> StorageFuture<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
     /// The extras of a POSIX directory, where the backend is one.
     fn posix(&self) -> Option<&dyn PosixStorage> {
         None
@@ -113,6 +152,9 @@ pub trait PosixStorage: Send + Sync {
 
     /// Puts a symbolic link with the text `target` at `path`, replacing a link that is there.
     fn symlink<'a>(&'a self, path: &'a StoragePath, target: &'a str) -> StorageFuture<'a, ()>;
+
+    /// Gives the object at `existing` a second name (repo-hardlink), replacing an object that has the name.
+    fn hard_link<'a>(&'a self, existing: &'a StoragePath, path: &'a StoragePath) -> StorageFuture<'a, ()>;
 
     /// Makes the entries of a directory durable.
     fn sync_directory<'a>(&'a self, path: &'a StoragePath) -> StorageFuture<'a, ()>;
@@ -202,6 +244,13 @@ pub struct Entry {
     pub modified_s: i64,
 }
 
+impl Entry {
+    /// A directory without a time of its own, as object stores have them.
+    pub fn directory(name: &str) -> Self {
+        Self { name: name.to_owned(), kind: EntryKind::Directory, size_bytes: 0, modified_s: 0 }
+    }
+}
+
 /// What to list.
 #[derive(Debug, Clone, Default)]
 pub struct ListOptions {
@@ -234,6 +283,17 @@ pub enum Condition {
     Absent,
     /// The object still has this version.
     Version(ObjectVersion),
+}
+
+/// When a written object must survive a power failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// Before success is reported: info files, manifests, WAL.
+    #[default]
+    Now,
+    /// After the next [`Storage::flush`]: the files of a backup, which count only with its manifest. One flush of a
+    /// file system costs far less than one of each file.
+    Deferred,
 }
 
 /// An unfinished upload; opaque.

@@ -67,6 +67,11 @@ impl StoragePath {
         self.0.rsplit_once('/').map_or(&self.0, |(_, name)| name)
     }
 
+    /// Whether `name`, a path as text, lies below this directory.
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.is_empty() || name.strip_prefix(&self.0).is_some_and(|rest| rest.starts_with('/'))
+    }
+
     /// The path as text, `/` between names.
     pub fn as_str(&self) -> &str {
         &self.0

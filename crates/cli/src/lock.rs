@@ -1,0 +1,261 @@
+//! The original's lock and stop files (repository-behaviour.md §0.2, §0.3), so that ours and stock exclude each other on
+//! one host: `<lock-path>/<stanza>-<type>-<repo key>.lock`, held by `flock`, with a line of JSON for other processes.
+//!
+//! A file that is left behind is harmless: who holds the lock is decided by `flock` alone.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use pgbr_repo::error::{Error, ErrorKind, Result};
+use pgbr_repo::progress::Progress;
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
+
+/// What a lock protects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LockType {
+    /// Asynchronous archiving.
+    Archive,
+    /// Backup, expire and annotate.
+    Backup,
+    /// Restore.
+    Restore,
+}
+
+impl LockType {
+    /// All of them: the stanza commands.
+    pub const ALL: [LockType; 3] = [LockType::Archive, LockType::Backup, LockType::Restore];
+
+    fn name(self) -> &'static str {
+        match self {
+            LockType::Archive => "archive",
+            LockType::Backup => "backup",
+            LockType::Restore => "restore",
+        }
+    }
+}
+
+/// More than any lock file has; a longer one is not ours.
+const CONTENT_BYTES_MAX: u64 = 4096;
+
+/// Locks held by this process; released, and their files removed, on drop.
+#[derive(Debug)]
+pub struct Locks {
+    exec_id: String,
+    held: Vec<(PathBuf, File)>,
+    /// Progress last written, in hundredths of a per cent.
+    written: Option<u64>,
+}
+
+impl Locks {
+    /// Takes the locks of `types` for each repository of the stanza, or none.
+    pub fn acquire(lock_path: &Path, stanza: &str, types: &[LockType], repo_keys: &[u32], exec_id: &str) -> Result<Self> {
+        let mut locks = Self { exec_id: exec_id.to_owned(), held: Vec::new(), written: None };
+        for lock_type in types {
+            for key in repo_keys {
+                let path = file_path(lock_path, stanza, *lock_type, *key);
+                let file = acquire_one(&path)?;
+                locks.held.push((path, file));
+            }
+        }
+        locks.write(None)?;
+        Ok(locks)
+    }
+
+    /// Says how far the command is, as `info` shows it; written when it moved by at least a tenth of a per cent.
+    pub fn progress(&mut self, progress: Progress) {
+        let total = u128::from(progress.total_bytes.max(1));
+        let percent = u64::try_from(u128::from(progress.done_bytes) * 10_000 / total).unwrap_or(10_000);
+        if self.written.is_none_or(|written| percent >= written.saturating_add(10)) {
+            self.written = Some(percent);
+            // Whoever reads the file sees old progress; the command itself is not harmed.
+            drop(self.write(Some((percent, progress))));
+        }
+    }
+
+    fn write(&mut self, progress: Option<(u64, Progress)>) -> Result<()> {
+        let pid = std::process::id();
+        let exec_id = serde_json::Value::from(self.exec_id.as_str());
+        let content = match progress {
+            None => format!("{{\"execId\":{exec_id},\"pid\":{pid}}}"),
+            Some((percent, Progress { done_bytes, total_bytes })) => format!(
+                "{{\"execId\":{exec_id},\"pctCplt\":{percent},\"pid\":{pid},\"sz\":{total_bytes},\"szCplt\":{done_bytes}}}"
+            ),
+        };
+        for (path, file) in &mut self.held {
+            rewrite(file, content.as_bytes()).map_err(|error| {
+                Error::new(ErrorKind::FileWrite, format!("unable to write '{}': {error}", path.display()))
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Locks {
+    fn drop(&mut self) {
+        for (path, _file) in &self.held {
+            // Removed while it is still held, so that nobody can have taken it in between.
+            drop(fs::remove_file(path));
+        }
+    }
+}
+
+/// What another process says of itself in a lock that it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Process number.
+    pub pid: i32,
+    /// How far it is, if it says so.
+    pub progress: Option<Progress>,
+}
+
+/// Whether a lock is held, and what its holder says. A file that cannot be read counts as held by nobody.
+pub fn holder(lock_path: &Path, stanza: &str, lock_type: LockType, repo_key: u32) -> Option<Held> {
+    holder_of(&file_path(lock_path, stanza, lock_type, repo_key))
+}
+
+/// As [`holder`], for a file of the lock directory.
+pub fn holder_of(path: &Path) -> Option<Held> {
+    let file = OpenOptions::new().read(true).custom_flags(no_follow()).open(path).ok()?;
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        return None;
+    }
+    let mut content = String::new();
+    file.take(CONTENT_BYTES_MAX).read_to_string(&mut content).ok()?;
+    let content: serde_json::Value = serde_json::from_str(&content).ok()?;
+    let number = |key: &str| content.get(key).and_then(serde_json::Value::as_u64);
+    let progress = match (number("sz"), number("szCplt")) {
+        (Some(total_bytes), Some(done_bytes)) => Some(Progress { done_bytes, total_bytes }),
+        _ => None,
+    };
+    Some(Held { pid: i32::try_from(number("pid")?).ok()?, progress })
+}
+
+/// Fails when a stop file forbids the command.
+pub fn test_stop(lock_path: &Path, stanza: Option<&str>) -> Result<()> {
+    if let Some(stanza) = stanza
+        && is_there(&stop_file(lock_path, Some(stanza)))?
+    {
+        return Err(Error::new(ErrorKind::Stop, format!("stop file exists for stanza {stanza}")));
+    }
+    if is_there(&stop_file(lock_path, None))? {
+        return Err(Error::new(ErrorKind::Stop, "stop file exists for all stanzas"));
+    }
+    Ok(())
+}
+
+/// The stop file of a stanza, or of all.
+pub fn stop_file(lock_path: &Path, stanza: Option<&str>) -> PathBuf {
+    lock_path.join(format!("{}.stop", stanza.unwrap_or("all")))
+}
+
+/// Whether there is an entry; any other answer than yes or no is an error.
+pub fn is_there(path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => {
+            Err(Error::new(ErrorKind::FileInfo, format!("unable to get info for '{}': {error}", path.display())))
+        }
+    }
+}
+
+/// Creates the lock directory with the mode that the original gives it.
+pub fn create_directory(path: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o770).create(path).map_err(|error| {
+        Error::new(ErrorKind::PathCreate, format!("unable to create path '{}': {error}", path.display()))
+    })
+}
+
+fn file_path(lock_path: &Path, stanza: &str, lock_type: LockType, repo_key: u32) -> PathBuf {
+    lock_path.join(format!("{stanza}-{}-{repo_key}.lock", lock_type.name()))
+}
+
+fn acquire_one(path: &Path) -> Result<File> {
+    let fail = |error: io::Error, hint: Option<String>| {
+        let failed =
+            Error::new(ErrorKind::LockAcquire, format!("unable to acquire lock on file '{}': {error}", path.display()));
+        match hint {
+            Some(hint) => failed.hint(hint),
+            None => failed,
+        }
+    };
+    let open =
+        || OpenOptions::new().read(true).write(true).create(true).mode(0o640).custom_flags(no_follow()).open(path);
+    let opened = match open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            create_directory(path.parent().unwrap_or(Path::new("/")))?;
+            open()
+        }
+        opened => opened,
+    };
+    let file = opened.map_err(|error| {
+        let hint = (error.kind() == io::ErrorKind::PermissionDenied).then(|| {
+            format!("does the user running pgbr have permissions on the '{}' file?", path.display())
+        });
+        fail(error, hint)
+    })?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(errno) => {
+            let hint = (errno == Errno::WOULDBLOCK).then(|| "is another pgbr or pgBackRest process running?".to_owned());
+            Err(fail(errno.into(), hint))
+        }
+    }
+}
+
+fn rewrite(file: &mut File, content: &[u8]) -> io::Result<()> {
+    file.seek(SeekFrom::Start(0))?;
+    file.set_len(0)?;
+    file.write_all(content)
+}
+
+/// A link planted in a shared directory is not followed (faults.md HI17).
+fn no_follow() -> i32 {
+    i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holder_is_refused_and_sees_the_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        let mut first = Locks::acquire(&path, "demo", &[LockType::Backup], &[1, 3], "1-2").unwrap();
+        let second = Locks::acquire(&path, "demo", &[LockType::Backup], &[3], "3-4").unwrap_err();
+        assert_eq!(second.kind(), ErrorKind::LockAcquire);
+        first.progress(Progress { done_bytes: 1, total_bytes: 4 });
+        let held = holder(&path, "demo", LockType::Backup, 3).unwrap();
+        assert_eq!(held.progress, Some(Progress { done_bytes: 1, total_bytes: 4 }));
+        let text = fs::read_to_string(path.join("demo-backup-1.lock")).unwrap();
+        assert!(text.starts_with("{\"execId\":\"1-2\",\"pctCplt\":2500,\"pid\":"), "{text}");
+        drop(first);
+        assert_eq!(holder(&path, "demo", LockType::Backup, 3), None);
+        drop(Locks::acquire(&path, "demo", &LockType::ALL, &[1], "5-6").unwrap());
+    }
+
+    #[test]
+    fn hi17_a_planted_link_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let canary = directory.path().join("canary");
+        fs::write(&canary, "untouched").unwrap();
+        std::os::unix::fs::symlink(&canary, directory.path().join("demo-backup-1.lock")).unwrap();
+        assert!(Locks::acquire(directory.path(), "demo", &[LockType::Backup], &[1], "1-2").is_err());
+        assert_eq!(fs::read_to_string(&canary).unwrap(), "untouched");
+    }
+
+    #[test]
+    fn stop_files_forbid_one_stanza_or_all() {
+        let directory = tempfile::tempdir().unwrap();
+        test_stop(directory.path(), Some("demo")).unwrap();
+        fs::write(stop_file(directory.path(), Some("demo")), "").unwrap();
+        assert_eq!(test_stop(directory.path(), Some("demo")).unwrap_err().kind(), ErrorKind::Stop);
+        test_stop(directory.path(), Some("other")).unwrap();
+        fs::write(stop_file(directory.path(), None), "").unwrap();
+        assert_eq!(test_stop(directory.path(), Some("other")).unwrap_err().kind(), ErrorKind::Stop);
+    }
+}

@@ -1,0 +1,236 @@
+//! `archive-get`: a file of the archive to where PostgreSQL wants it (repository-behaviour.md §3).
+//!
+//! "Not there" is said only after a complete look in every repository: PostgreSQL takes it for the end of WAL. What is
+//! delivered has the checksum of its name, or nothing is delivered.
+
+use std::path::Path;
+
+use super::candidates::{self, RepositoryError};
+use super::delivery::Delivery;
+use super::ClusterIdentity;
+use crate::error::{Error, ErrorKind, Result};
+use crate::filter::order::{self, LoadSpec};
+use crate::filter::{Codecs, Digest, Form, Passphrase, SinkClosed};
+use crate::format::{ArchiveId, Checksum, CompressType};
+use crate::postgres::{TimelineHistory, WalFileName, WalSegmentName, WalSegmentSize};
+use crate::progress::Context;
+use crate::repository::{Archive, ArchivedFile, RepoIndex, Repository};
+use crate::transfer::PieceReader;
+
+/// What can be delivered that is no segment: a history file grows by a line with each promotion.
+const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What is looked for, and for whom.
+#[derive(Debug, Clone, Copy)]
+pub struct GetRequest {
+    /// The file.
+    pub name: WalFileName,
+    /// The cluster that asks.
+    pub cluster: ClusterIdentity,
+    /// The size of its segments; nothing larger is delivered.
+    pub segment_size: WalSegmentSize,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Got {
+    /// The file is where it was asked for.
+    Found {
+        /// The repository that had it.
+        repository: RepoIndex,
+        /// The generation it belongs to.
+        archive_id: ArchiveId,
+    },
+    /// No repository has it: a fact.
+    Missing {
+        /// Segments behind the missing one that are there: WAL does not end here, it has a hole.
+        later: Vec<WalSegmentName>,
+    },
+}
+
+/// Fetches a file to `destination`.
+///
+/// # Errors
+/// - [`ErrorKind::RepoInvalid`] when a repository could not be asked and no other has the file,
+/// - [`ErrorKind::ArchiveDuplicate`] when there are several contents under the name,
+/// - [`ErrorKind::FileRead`] when no version could be read whole and undamaged.
+///
+/// Nothing is left at `destination` then.
+pub async fn get(
+    repositories: &[Repository],
+    request: GetRequest,
+    destination: &Path,
+    context: &Context,
+) -> Result<Got> {
+    let (archives, mut errors) = candidates::get_sources(repositories, request.cluster, context).await?;
+    for error in &errors {
+        context.warn(error.listed());
+    }
+    let mut matches = Vec::new();
+    for archive in &archives {
+        match archive.find(request.name).await {
+            Ok(found) => matches.extend(found.into_iter().map(|file| (archive, file))),
+            Err(error) => {
+                let error = RepositoryError { index: archive.repository().index(), error };
+                context.warn(error.listed());
+                errors.push(error);
+            }
+        }
+    }
+    if matches.is_empty() {
+        // A repository that could not be asked may have it.
+        if !errors.is_empty() {
+            return Err(candidates::none_valid(&errors));
+        }
+        return Ok(Got::Missing { later: later_segments(&archives, request, context).await? });
+    }
+    refuse_duplicates(request.name, &matches)?;
+    deliver_first(&matches, request, destination, context).await
+}
+
+/// Several contents under one name: no choice is made (faults.md GE05).
+fn refuse_duplicates(name: WalFileName, matches: &[(&Archive, ArchivedFile)]) -> Result<()> {
+    let mut checksums: Vec<Checksum> =
+        matches.iter().filter_map(|(_, file)| file.segment).map(|object| object.checksum).collect();
+    checksums.sort_unstable();
+    checksums.dedup();
+    if checksums.len() < 2 {
+        return Ok(());
+    }
+    let mut message = format!("duplicates found for WAL segment {name}:");
+    let mut last = None;
+    for (archive, file) in matches {
+        let index = archive.repository().index();
+        let separator = if last == Some(index) { ",".to_owned() } else { format!("\n{index}:") };
+        message.push_str(&format!("{separator} {}/{}", archive.id(), file.path.file_name()));
+        last = Some(index);
+    }
+    Err(Error::new(ErrorKind::ArchiveDuplicate, message).hint("are multiple primaries archiving to this stanza?"))
+}
+
+async fn deliver_first(
+    matches: &[(&Archive, ArchivedFile)],
+    request: GetRequest,
+    destination: &Path,
+    context: &Context,
+) -> Result<Got> {
+    let mut errors = Vec::new();
+    for (archive, file) in matches {
+        let repository = archive.repository().index();
+        match deliver(archive, file, request, destination, context).await {
+            Ok(()) => return Ok(Got::Found { repository, archive_id: archive.id() }),
+            Err(error) if is_local(error.kind()) => return Err(error),
+            Err(error) => {
+                let error = RepositoryError { index: repository, error };
+                context.warn(error.listed());
+                errors.push(error);
+            }
+        }
+    }
+    let message = format!("unable to get {}:\n{}", request.name, candidates::listed(&errors));
+    Err(Error::new(ErrorKind::FileRead, message))
+}
+
+/// Errors of the destination, which another repository does not mend.
+fn is_local(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::FileWrite | ErrorKind::FileOpen | ErrorKind::FileSync | ErrorKind::FileMove | ErrorKind::PathSync
+    )
+}
+
+async fn deliver(
+    archive: &Archive,
+    file: &ArchivedFile,
+    request: GetRequest,
+    destination: &Path,
+    context: &Context,
+) -> Result<()> {
+    let plan = Decode {
+        path: file.path.to_string(),
+        compress: file.compress(),
+        passphrase: archive.passphrase().cloned(),
+        checksum: file.segment.map(|object| object.checksum),
+        size_max_bytes: if request.name.holds_wal() {
+            request.segment_size.bytes().into()
+        } else {
+            SMALL_FILE_BYTES_MAX
+        },
+        codecs: context.codecs.clone(),
+    };
+    let destination = destination.to_owned();
+    archive.load(file, context, move |stored| plan.run(stored, Delivery::create(&destination)?)).await
+}
+
+/// How the stored bytes become the file.
+struct Decode {
+    path: String,
+    compress: CompressType,
+    passphrase: Option<Passphrase>,
+    /// What the content must have; `None` where the name does not say.
+    checksum: Option<Checksum>,
+    size_max_bytes: u64,
+    codecs: Codecs,
+}
+
+impl Decode {
+    fn run(&self, stored: &mut PieceReader, mut delivery: Delivery) -> Result<()> {
+        let spec = LoadSpec {
+            compress: self.compress,
+            cipher: self.passphrase.as_ref(),
+            form: Form::Standard,
+            plain_size_max_bytes: Some(self.size_max_bytes),
+        };
+        let mut write_error = None;
+        let damaged = |error| Error::new(ErrorKind::FileRead, format!("'{}' is damaged: {error}", self.path));
+        let mut chain = order::load(&spec, &self.codecs).map_err(damaged)?;
+        let mut sink = |bytes: &[u8]| {
+            delivery.write(bytes).map_err(|error| {
+                write_error = Some(error);
+                SinkClosed
+            })
+        };
+        let decoded = stored
+            .all(|piece| chain.write(piece, &mut sink).map_err(damaged))
+            .and_then(|()| chain.finish(&mut sink).map_err(damaged));
+        let report = match (decoded, write_error) {
+            (_, Some(error)) => return Err(error),
+            (Err(error), None) => return Err(error),
+            (Ok(report), None) => report,
+        };
+        self.check(report.plain)?;
+        delivery.keep()
+    }
+
+    fn check(&self, plain: Digest) -> Result<()> {
+        match self.checksum {
+            Some(expected) if plain.sha1 != expected => Err(Error::new(
+                ErrorKind::Checksum,
+                format!("'{}' is damaged: its content has the checksum {}", self.path, plain.sha1),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Segments behind the missing one on the same timeline. A segment from before the timeline began is never on it, so
+/// for that there is no hole.
+async fn later_segments(archives: &[Archive], request: GetRequest, context: &Context) -> Result<Vec<WalSegmentName>> {
+    let WalFileName::Segment(segment) = request.name else { return Ok(Vec::new()) };
+    for archive in archives {
+        let later = archive.segments_after(segment).await?;
+        if later.is_empty() {
+            continue;
+        }
+        if let Some(history) = archive.timeline_history(segment.timeline(), context).await? {
+            let Ok(history) = TimelineHistory::parse(segment.timeline(), &history) else { return Ok(Vec::new()) };
+            let begin = history.switches().last().map(|switch| switch.switch_lsn);
+            let begin = begin.map(|lsn| lsn.segment(segment.timeline(), request.segment_size));
+            if begin.is_some_and(|begin| segment < begin) {
+                return Ok(Vec::new());
+            }
+        }
+        return Ok(later);
+    }
+    Ok(Vec::new())
+}

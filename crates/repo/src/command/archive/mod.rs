@@ -1,0 +1,26 @@
+//! WAL into the archive and out of it (repository-behaviour.md §2, §3).
+
+mod candidates;
+mod conflict;
+mod delivery;
+pub mod get;
+pub mod push;
+mod queue;
+mod source;
+
+pub use queue::{QueueState, measure_queue};
+pub use source::WalSource;
+
+use crate::postgres::{PgVersion, SystemId};
+
+/// The cluster that pg_control of the data directory describes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterIdentity {
+    /// PostgreSQL version.
+    pub version: PgVersion,
+    /// System identifier.
+    pub system_id: SystemId,
+}
+
+/// What stands above the list of what is wrong with each repository.
+const NO_VALID_REPOSITORY: &str = "unable to find a valid repository";

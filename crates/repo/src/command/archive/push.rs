@@ -1,0 +1,311 @@
+//! `archive-push`: a file of the WAL directory into every repository (repository-behaviour.md §2).
+//!
+//! Success is the acknowledgement after which PostgreSQL may delete its file, so it is given only when every
+//! repository has confirmed the object. The source is read once while archive.info and the listings are on their way;
+//! a segment above 16 MiB is hashed first and streamed in a second read.
+//!
+//! A crash at any point leaves under the segment's name nothing or the whole object.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future;
+
+use super::candidates::{self, PushTargets, RepositoryError};
+use super::conflict::{self, Held};
+use super::source::{self, Content, PrepareOptions, Prepared, WalSource, Writer};
+use super::ClusterIdentity;
+use crate::clock::Random;
+use crate::error::{Error, ErrorKind, Result};
+use crate::filter::order::{self, StoreSpec};
+use crate::filter::{Codecs, Compression, Digest, FilterError, Form, Passphrase};
+use crate::format::WalObjectName;
+use crate::postgres::WalFileName;
+use crate::progress::Context;
+use crate::repository::{Archive, WritableRepository};
+use crate::storage::{Condition, Durability, ErrorClass, Storage, StoragePath};
+use crate::transfer::{self, PieceWriter, StoreTarget};
+
+/// Settings of a push.
+#[derive(Debug, Clone)]
+pub struct PushOptions {
+    /// Compare the segment's header with the stanza (`archive-header-check`).
+    pub header_check: bool,
+    /// Warn about a segment that is there already (`archive-mode-check`).
+    pub mode_check: bool,
+    /// How segments are compressed.
+    pub compress: Compression,
+    /// The cluster of the data directory, where there is one to look at.
+    pub cluster: Option<ClusterIdentity>,
+}
+
+/// What a push did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// What should be looked at although the file is archived.
+    pub warnings: Vec<String>,
+}
+
+/// Archives `source` in every repository.
+///
+/// # Errors
+/// - [`ErrorKind::RepoInvalid`] when no repository can be used,
+/// - [`ErrorKind::ArchiveMismatch`] for a segment of another cluster,
+/// - [`ErrorKind::ArchiveDuplicate`] when another content has the name,
+/// - [`ErrorKind::Command`] when some repositories have the file and others failed: it stays with PostgreSQL.
+pub async fn push(
+    repositories: &[WritableRepository],
+    source: &WalSource,
+    options: &PushOptions,
+    context: &Context,
+) -> Result<Pushed> {
+    let prepare = PrepareOptions {
+        header_check: options.header_check,
+        compress: options.compress,
+        codecs: context.codecs.clone(),
+    };
+    let (file, random) = (source.clone(), Arc::clone(&context.random));
+    let reading = tokio::task::spawn_blocking(move || source::prepare(&file, &prepare, random.as_ref()));
+    let targets = candidates::push_targets(repositories, options.cluster, context).await;
+    let prepared = reading.await.map_err(|panic| Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}")));
+    let (targets, prepared) = (targets?, prepared??);
+    if let Some(writer) = prepared.writer {
+        check_writer(source, writer, targets.cluster)?;
+    }
+    push_prepared(targets, source, prepared, options, context).await
+}
+
+fn check_writer(source: &WalSource, writer: Writer, cluster: ClusterIdentity) -> Result<()> {
+    if writer.version == cluster.version && writer.system_id == cluster.system_id {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::ArchiveMismatch,
+        format!(
+            "WAL file '{}' version {}, system-id {} do not match stanza version {}, system-id {}",
+            source.path.display(),
+            writer.version,
+            writer.system_id,
+            cluster.version,
+            cluster.system_id
+        ),
+    ))
+}
+
+async fn push_prepared(
+    targets: PushTargets,
+    source: &WalSource,
+    prepared: Prepared,
+    options: &PushOptions,
+    context: &Context,
+) -> Result<Pushed> {
+    let push = Push { source, plain: prepared.plain, compress: options.compress, context };
+    let pieces = match prepared.content {
+        Content::Whole(pieces) => Some(pieces),
+        Content::Streamed => None,
+    };
+    let mut errors = targets.errors;
+    // Look everywhere before anything is written: another content under the name stops the push for all.
+    let held = future::join_all(targets.archives.iter().map(|archive| push.held(archive, pieces.as_deref()))).await;
+    let mut pushed = Pushed::default();
+    let mut missing = Vec::new();
+    for (archive, held) in targets.archives.iter().zip(held) {
+        match held {
+            Ok(Held::Nothing) => missing.push(archive),
+            Ok(Held::Same) => pushed.warnings.extend(same_warning(source.name, archive, options)),
+            Err(error) if error.kind() == ErrorKind::ArchiveDuplicate => return Err(error),
+            Err(error) => errors.push(RepositoryError { index: archive.repository().index(), error }),
+        }
+    }
+    let written = future::join_all(missing.iter().map(|archive| push.write(archive, pieces.as_deref()))).await;
+    let mut conflict = None;
+    for (archive, written) in missing.iter().zip(written) {
+        match written {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::ArchiveDuplicate => conflict = conflict.or(Some(error)),
+            Err(error) => errors.push(RepositoryError { index: archive.repository().index(), error }),
+        }
+    }
+    match conflict {
+        Some(conflict) => Err(conflict),
+        None if errors.is_empty() => Ok(pushed),
+        None => Err(Error::new(
+            ErrorKind::Command,
+            format!("archive-push command encountered error(s):\n{}", candidates::listed(&errors)),
+        )),
+    }
+}
+
+fn same_warning(name: WalFileName, archive: &Archive, options: &PushOptions) -> Option<String> {
+    (name.holds_wal() && options.mode_check).then(|| {
+        format!(
+            "WAL file '{name}' already exists in the {} archive with the same checksum\n\
+             HINT: this is valid in some recovery scenarios but may also indicate a problem.",
+            archive.repository().index()
+        )
+    })
+}
+
+/// One file on its way into several archives.
+struct Push<'a> {
+    source: &'a WalSource,
+    plain: Digest,
+    compress: Compression,
+    context: &'a Context,
+}
+
+impl Push<'_> {
+    async fn held(&self, archive: &Archive, pieces: Option<&[Bytes]>) -> Result<Held> {
+        let content = pieces.filter(|_| !self.source.name.holds_wal()).map(<[Bytes]>::concat);
+        conflict::compare(archive, self.source.name, &self.plain, content.as_deref(), self.context).await
+    }
+
+    /// Stores the object, then makes sure that it is alone under the name.
+    async fn write(&self, archive: &Archive, pieces: Option<&[Bytes]>) -> Result<()> {
+        let object = self.object_name();
+        let path = archive.path_of(self.source.name, object.as_ref())?;
+        let storage = archive.repository().storage();
+        let exclusive = storage.capabilities().conditional_put;
+        let condition = if exclusive { Condition::Absent } else { Condition::None };
+        let created = match self.store(archive, &path, condition, pieces).await {
+            Ok(()) => exclusive,
+            // Somebody else, or an earlier try of ours, has just written the same content under the same name; what
+            // that is gets compared below.
+            Err(Stopped::Exists) => false,
+            Err(Stopped::Failed(error)) => return Err(error),
+        };
+        match self.held(archive, pieces).await {
+            Ok(Held::Same) => Ok(()),
+            Ok(Held::Nothing) => Err(Error::new(
+                ErrorKind::FileMissing,
+                format!("'{path}' was stored in {} but is not there", archive.repository().index()),
+            )),
+            Err(error) if error.kind() == ErrorKind::ArchiveDuplicate && created => {
+                Err(withdraw(storage.as_ref(), &path, error).await)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn object_name(&self) -> Option<WalObjectName> {
+        let (segment, partial) = match self.source.name {
+            WalFileName::Segment(segment) => (segment, false),
+            WalFileName::Partial(segment) => (segment, true),
+            WalFileName::BackupHistory { .. } | WalFileName::History(_) => return None,
+        };
+        Some(WalObjectName { segment, partial, checksum: self.plain.sha1, compress: self.compress.kind() })
+    }
+
+    async fn store(
+        &self,
+        archive: &Archive,
+        path: &StoragePath,
+        condition: Condition,
+        pieces: Option<&[Bytes]>,
+    ) -> Result<(), Stopped> {
+        let stored_bytes = pieces.map(|pieces| pieces.iter().map(|piece| piece.len() as u64 + 32).sum());
+        let target = StoreTarget {
+            storage: Arc::clone(archive.repository().storage()),
+            path: path.clone(),
+            condition,
+            durability: Durability::Now,
+            keep_empty: true,
+            size_max_bytes: stored_bytes,
+        };
+        let cipher = archive.passphrase().cloned();
+        let (codecs, random) = (self.context.codecs.clone(), Arc::clone(&self.context.random));
+        let budget = &self.context.budget;
+        let stored = match pieces {
+            Some(pieces) => {
+                let pieces = pieces.to_vec();
+                transfer::store(target, budget, move |out| seal(pieces, cipher.as_ref(), &codecs, random.as_ref(), out))
+                    .await
+            }
+            None => {
+                let again = Again { source: self.source.clone(), plain: self.plain, compress: self.compress };
+                transfer::store(target, budget, move |out| again.run(cipher.as_ref(), &codecs, random.as_ref(), out))
+                    .await
+            }
+        };
+        match stored {
+            Ok(_) => Ok(()),
+            Err(error) if error.storage_class() == Some(ErrorClass::Conflict) => Err(Stopped::Exists),
+            Err(error) => Err(Stopped::Failed(error)),
+        }
+    }
+}
+
+/// Why an object was not stored.
+enum Stopped {
+    /// The name is taken.
+    Exists,
+    /// Something else.
+    Failed(Error),
+}
+
+/// Takes back the object that this call has created beside another content.
+async fn withdraw(storage: &dyn Storage, path: &StoragePath, conflict: Error) -> Error {
+    match storage.remove(path).await {
+        Ok(()) => conflict,
+        Err(left) => conflict.hint(format!("the object of this try could not be withdrawn: {left}")),
+    }
+}
+
+/// Encrypts the compressed pieces, where the archive is encrypted.
+fn seal(
+    pieces: Vec<Bytes>,
+    cipher: Option<&Passphrase>,
+    codecs: &Codecs,
+    random: &dyn Random,
+    out: &mut PieceWriter,
+) -> Result<()> {
+    let failed = |error: FilterError| Error::new(ErrorKind::Crypto, format!("unable to encrypt: {error}"));
+    let Some(passphrase) = cipher else {
+        return pieces.iter().try_for_each(|piece| out.write(piece)).map_err(|closed| failed(closed.into()));
+    };
+    let mut chain = order::seal(passphrase, Form::Standard, codecs, random).map_err(failed)?;
+    for piece in pieces {
+        chain.write(&piece, &mut |bytes| out.write(bytes)).map_err(failed)?;
+    }
+    chain.finish(&mut |bytes| out.write(bytes)).map(drop).map_err(failed)
+}
+
+/// A source that is too large to be held: read a second time.
+struct Again {
+    source: WalSource,
+    plain: Digest,
+    compress: Compression,
+}
+
+impl Again {
+    fn run(
+        &self,
+        cipher: Option<&Passphrase>,
+        codecs: &Codecs,
+        random: &dyn Random,
+        out: &mut PieceWriter,
+    ) -> Result<()> {
+        let path = &self.source.path;
+        let failed = |error: FilterError| source::chain_failed(path, &error);
+        let compress = if self.source.name.holds_wal() { self.compress } else { Compression::NONE };
+        let spec = StoreSpec { compress, cipher, form: Form::Standard, pages: None };
+        let (mut file, _) = source::open(path)?;
+        let mut chain = order::store(&spec, codecs, random).map_err(failed)?;
+        let mut buffer = vec![0; transfer::PIECE_BYTES];
+        loop {
+            let bytes =
+                source::read_full(&mut file, &mut buffer).map_err(|error| source::read_failed(path, &error))?;
+            let piece = buffer.get(..bytes).unwrap_or_default();
+            chain.write(piece, &mut |bytes| out.write(bytes)).map_err(failed)?;
+            if bytes < buffer.len() {
+                break;
+            }
+        }
+        // The name holds the checksum of the first read: bytes that changed since must not be stored under it.
+        let report = chain.finish(&mut |bytes| out.write(bytes)).map_err(failed)?;
+        if report.plain == self.plain {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::FileRead, format!("'{}' changed while it was read", path.display())))
+    }
+}

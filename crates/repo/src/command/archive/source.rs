@@ -1,0 +1,230 @@
+//! The file that is pushed: opened without following links, checked against the stanza, read once and compressed, or,
+//! when it is too large to be held, hashed now and streamed later.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use rustix::fs::OFlags;
+
+use crate::clock::Random;
+use crate::error::{Error, ErrorKind, Result};
+use crate::filter::order::{self, StoreSpec};
+use crate::filter::{Codecs, Compression, Digest, FilterError, Form, Hasher, SinkClosed};
+use crate::format::CompressType;
+use crate::postgres::{PgVersion, SystemId, WalFileName, WalHeader};
+
+/// Files up to this size are compressed into memory: a segment of the default size. Larger ones are read twice.
+const WHOLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What the fast gz encoder may take for its output beside the plain segment; what does not fit is streamed.
+const GZ_ROOM_BYTES_MAX: usize = 10 * 1024 * 1024;
+
+/// Bytes of one read.
+const READ_BYTES: usize = 128 * 1024;
+
+/// How much of a segment is looked at for its header.
+const HEADER_BYTES: usize = 512;
+
+/// A file in the WAL directory that is to be archived.
+#[derive(Debug, Clone)]
+pub struct WalSource {
+    /// The file.
+    pub path: PathBuf,
+    /// What its name says it is.
+    pub name: WalFileName,
+}
+
+impl WalSource {
+    /// Reads the name of the file at `path`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::ParamInvalid`] for a name that PostgreSQL never gives to be archived (faults.md PU17).
+    pub fn new(path: &Path) -> Result<Self> {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| WalFileName::parse(name).ok());
+        match name {
+            Some(name) => Ok(Self { path: path.to_owned(), name }),
+            None => Err(Error::new(
+                ErrorKind::ParamInvalid,
+                format!("'{}' is not a WAL segment, history or backup file", path.display().to_string().escape_debug()),
+            )),
+        }
+    }
+}
+
+/// Which cluster a segment was written by, as its first page says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Writer {
+    pub(super) version: PgVersion,
+    pub(super) system_id: SystemId,
+}
+
+/// A source that was read once.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    /// The first page's writer; `None` for files without a header, or when it is not to be checked.
+    pub(super) writer: Option<Writer>,
+    /// Size and checksum of the plain file.
+    pub(super) plain: Digest,
+    pub(super) content: Content,
+}
+
+/// The bytes for the repository.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Compressed, in pieces; not encrypted.
+    Whole(Vec<Bytes>),
+    /// Too large: to be read again.
+    Streamed,
+}
+
+/// How a source is read.
+#[derive(Debug, Clone)]
+pub(super) struct PrepareOptions {
+    pub(super) header_check: bool,
+    pub(super) compress: Compression,
+    pub(super) codecs: Codecs,
+}
+
+/// Reads the source: header, checksum and, unless it is too large, the compressed bytes. Blocking.
+pub(super) fn prepare(source: &WalSource, options: &PrepareOptions, random: &dyn Random) -> Result<Prepared> {
+    let (mut file, size_bytes) = open(&source.path)?;
+    let mut head = vec![0; HEADER_BYTES];
+    let head_bytes = read_full(&mut file, &mut head).map_err(|error| read_failed(&source.path, &error))?;
+    head.truncate(head_bytes);
+    let is_segment = source.name.holds_wal();
+    let writer = if is_segment && options.header_check { Some(check_header(source, &head, size_bytes)?) } else { None };
+    let compress = if is_segment { options.compress } else { Compression::NONE };
+    if size_bytes > WHOLE_BYTES_MAX {
+        let plain = hash(&mut file, &head).map_err(|error| read_failed(&source.path, &error))?;
+        expect_size(source, plain.size_bytes, size_bytes)?;
+        return Ok(Prepared { writer, plain, content: Content::Streamed });
+    }
+    let (plain, pieces) = compress_whole(source, &mut file, head, size_bytes, compress, &options.codecs, random)?;
+    expect_size(source, plain.size_bytes, size_bytes)?;
+    Ok(Prepared { writer, plain, content: Content::Whole(pieces) })
+}
+
+/// Opens the source again to stream it. Blocking.
+pub(super) fn open(path: &Path) -> Result<(File, u64)> {
+    // Neither a link nor a FIFO in place of the file is followed or waited for.
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0);
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| {
+        let kind = match error.kind() {
+            io::ErrorKind::NotFound => ErrorKind::FileMissing,
+            _ => ErrorKind::FileOpen,
+        };
+        Error::new(kind, format!("unable to open '{}' for read: {error}", path.display()))
+    })?;
+    let metadata = file.metadata().map_err(|error| read_failed(path, &error))?;
+    if !metadata.is_file() {
+        return Err(Error::new(ErrorKind::ParamInvalid, format!("'{}' is not a regular file", path.display())));
+    }
+    Ok((file, metadata.len()))
+}
+
+/// Reads until the buffer is full or the file ends.
+pub(super) fn read_full(file: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..)
+        && !rest.is_empty()
+    {
+        match file.read(rest) {
+            Ok(0) => break,
+            Ok(bytes) => filled += bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+pub(super) fn read_failed(path: &Path, error: &io::Error) -> Error {
+    Error::new(ErrorKind::FileRead, format!("unable to read '{}': {error}", path.display()))
+}
+
+/// The error of a chain over this source.
+pub(super) fn chain_failed(path: &Path, error: &FilterError) -> Error {
+    Error::new(ErrorKind::FileRead, format!("unable to compress '{}': {error}", path.display()))
+}
+
+fn check_header(source: &WalSource, head: &[u8], size_bytes: u64) -> Result<Writer> {
+    let header = WalHeader::parse(head).map_err(|error| {
+        Error::new(ErrorKind::Format, format!("WAL file '{}' of {size_bytes} bytes: {error}", source.path.display()))
+    })?;
+    if u64::from(header.segment_size.bytes()) != size_bytes {
+        return Err(Error::new(
+            ErrorKind::FileRead,
+            format!(
+                "WAL file '{}' has {size_bytes} bytes but its header says {}",
+                source.path.display(),
+                header.segment_size.bytes()
+            ),
+        ));
+    }
+    Ok(Writer { version: header.version, system_id: header.system_id })
+}
+
+/// A file that changed its size while it was read is not archived under a checksum of neither state.
+fn expect_size(source: &WalSource, read_bytes: u64, expected_bytes: u64) -> Result<()> {
+    if read_bytes == expected_bytes {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::FileRead,
+        format!("'{}' changed from {expected_bytes} to {read_bytes} bytes while it was read", source.path.display()),
+    ))
+}
+
+fn hash(file: &mut File, head: &[u8]) -> io::Result<Digest> {
+    let mut hasher = Hasher::default();
+    hasher.observe(head);
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let bytes = read_full(file, &mut buffer)?;
+        hasher.observe(buffer.get(..bytes).unwrap_or_default());
+        if bytes < buffer.len() {
+            return Ok(hasher.digest());
+        }
+    }
+}
+
+fn compress_whole(
+    source: &WalSource,
+    file: &mut File,
+    mut head: Vec<u8>,
+    size_bytes: u64,
+    compress: Compression,
+    codecs: &Codecs,
+    random: &dyn Random,
+) -> Result<(Digest, Vec<Bytes>)> {
+    let spec = StoreSpec { compress, cipher: None, form: Form::Standard, pages: None };
+    let mut pieces: Vec<Bytes> = Vec::new();
+    let mut sink = |piece: &[u8]| {
+        pieces.push(Bytes::copy_from_slice(piece));
+        Ok::<(), SinkClosed>(())
+    };
+    let failed = |error: &FilterError| chain_failed(&source.path, error);
+    let report = if compress.kind() == CompressType::Gz {
+        let room = usize::try_from(size_bytes).unwrap_or(0);
+        head.reserve_exact(room.saturating_sub(head.len()).saturating_add(1));
+        // One byte more than expected, so that a file that grows is noticed.
+        file.take(size_bytes.saturating_add(1)).read_to_end(&mut head).map_err(|error| read_failed(&source.path, &error))?;
+        order::store_whole(&spec, &head, GZ_ROOM_BYTES_MAX, codecs, random, &mut sink).map_err(|e| failed(&e))?
+    } else {
+        let mut chain = order::store(&spec, codecs, random).map_err(|e| failed(&e))?;
+        chain.write(&head, &mut sink).map_err(|e| failed(&e))?;
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let bytes = read_full(file, &mut buffer).map_err(|error| read_failed(&source.path, &error))?;
+            chain.write(buffer.get(..bytes).unwrap_or_default(), &mut sink).map_err(|e| failed(&e))?;
+            if bytes < buffer.len() {
+                break;
+            }
+        }
+        chain.finish(&mut sink).map_err(|e| failed(&e))?
+    };
+    Ok((report.plain, pieces))
+}

@@ -1,0 +1,3 @@
+//! A backup into a directory (repository-behaviour.md §5).
+
+pub mod recovery;

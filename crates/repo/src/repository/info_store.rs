@@ -1,0 +1,158 @@
+//! archive.info and backup.info: the main file or its copy is read, both are written, the main one first
+//! (repository-format.md §2.4).
+
+use bytes::Bytes;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::filter::{Compression, Passphrase};
+use crate::format::{ArchiveInfo, BackupInfo, CipherPass, CompressType, FormatError, path};
+use crate::progress::Context;
+use crate::storage::{StorageExt, StoragePath};
+
+use super::archive::Archive;
+use super::open::{Repository, WritableRepository};
+use super::stored_file::{decode_all, encode_all};
+
+/// The largest info file that is read: some 100,000 backups.
+pub const INFO_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+impl Repository {
+    /// Reads archive.info, or its copy when the main file cannot be used.
+    ///
+    /// # Errors
+    /// What is wrong with both: missing 55, checksum 26, format 29, cipher 95, or the storage's error.
+    pub async fn archive_info(&self, context: &Context) -> Result<ArchiveInfo> {
+        let main = path::archive_info(self.stanza());
+        self.load_info(&main, "archive.info", |bytes| ArchiveInfo::parse(bytes), context).await.map_err(|error| {
+            error
+                .hint("archive.info cannot be opened but is required to push/get WAL segments.")
+                .hint("is archive_command configured correctly in postgresql.conf?")
+                .hint("has a stanza-create been performed?")
+        })
+    }
+
+    /// Reads backup.info, or its copy when the main file cannot be used.
+    ///
+    /// # Errors
+    /// As for [`Repository::archive_info`].
+    pub async fn backup_info(&self, context: &Context) -> Result<BackupInfo> {
+        let main = path::backup_info(self.stanza());
+        self.load_info(&main, "backup.info", |bytes| BackupInfo::parse(bytes), context).await.map_err(|error| {
+            error
+                .hint("backup.info cannot be opened and is required to perform a backup.")
+                .hint("has a stanza-create been performed?")
+        })
+    }
+
+    /// The archive of the current generation, with its passphrase.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Crypto`] for a passphrase that cannot be one.
+    pub fn archive(&self, info: &ArchiveInfo, id: crate::format::ArchiveId) -> Result<Archive> {
+        Ok(Archive::new(self.clone(), id, self.dependent_passphrase("archive.info", info.archive_pass())?))
+    }
+
+    /// The passphrase of the files that depend on an info file: there in an encrypted repository, and only there
+    /// (faults.md CR05).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Crypto`] otherwise.
+    pub fn dependent_passphrase(&self, name: &str, pass: Option<&CipherPass>) -> Result<Option<Passphrase>> {
+        match (self.is_encrypted(), pass) {
+            (false, None) => Ok(None),
+            (true, Some(pass)) => Passphrase::new(pass.expose()).map(Some).map_err(|error| {
+                Error::new(ErrorKind::Crypto, format!("the passphrase in {name} of {} is not one: {error}", self.index()))
+            }),
+            (true, None) => Err(Error::new(
+                ErrorKind::Crypto,
+                format!("{name} of {} has no passphrase although the repository is encrypted", self.index()),
+            )),
+            (false, Some(_)) => Err(Error::new(
+                ErrorKind::Crypto,
+                format!("{name} of {} has a passphrase although the repository is not encrypted", self.index()),
+            )),
+        }
+    }
+
+    async fn load_info<T>(
+        &self,
+        main: &StoragePath,
+        name: &str,
+        parse: impl Fn(&[u8]) -> Result<T, FormatError>,
+        context: &Context,
+    ) -> Result<T> {
+        let first = match self.load_one(main, &parse, context).await {
+            Ok(info) => return Ok(info),
+            Err(error) => error,
+        };
+        match self.load_one(&path::copy_of(main), &parse, context).await {
+            Ok(info) => {
+                context.warn(format!("{}: {name} cannot be used, its copy is: {}", self.index(), first.listed()));
+                Ok(info)
+            }
+            Err(second) => Err(both_failed(main, &first, &second)),
+        }
+    }
+
+    async fn load_one<T>(
+        &self,
+        file: &StoragePath,
+        parse: impl Fn(&[u8]) -> Result<T, FormatError>,
+        context: &Context,
+    ) -> Result<T> {
+        let stored = self.storage().read_all(file, INFO_BYTES_MAX).await?;
+        let limit = INFO_BYTES_MAX as u64;
+        let plain =
+            decode_all(file.as_str(), &stored, CompressType::None, self.passphrase(), limit, &context.codecs)?;
+        parse(&plain).map_err(|error| self.format_failed(file, &error))
+    }
+
+    /// The error for a file that is not in its format; a wrong passphrase decrypts to such a file now and then.
+    pub(crate) fn format_failed(&self, file: &StoragePath, error: &FormatError) -> Error {
+        let kind = if error.is_checksum() { ErrorKind::Checksum } else { ErrorKind::Format };
+        let failed = Error::new(kind, format!("unable to load '{file}': {error}"));
+        if self.is_encrypted() { failed.hint("is the passphrase right, and was the file encrypted?") } else { failed }
+    }
+}
+
+impl WritableRepository {
+    /// Writes archive.info and its copy: the same bytes, the main file first.
+    ///
+    /// # Errors
+    /// The storage's. After an error the main file may be newer than the copy, which readers accept.
+    pub async fn save_archive_info(&self, info: &ArchiveInfo, context: &Context) -> Result<()> {
+        self.save_info(&path::archive_info(self.stanza()), &info.write(), context).await
+    }
+
+    /// Writes backup.info and its copy: the same bytes, the main file first.
+    ///
+    /// # Errors
+    /// As for [`WritableRepository::save_archive_info`].
+    pub async fn save_backup_info(&self, info: &BackupInfo, context: &Context) -> Result<()> {
+        self.save_info(&path::backup_info(self.stanza()), &info.write(), context).await
+    }
+
+    async fn save_info(&self, main: &StoragePath, plain: &[u8], context: &Context) -> Result<()> {
+        let random = context.random.as_ref();
+        let stored: Bytes =
+            encode_all(main.as_str(), plain, Compression::NONE, self.passphrase(), &context.codecs, random)?;
+        self.storage().write_all(main, stored.clone()).await?;
+        self.storage().write_all(&path::copy_of(main), stored).await?;
+        Ok(())
+    }
+}
+
+/// One error out of two: a file that is there and damaged tells more than one that is missing.
+fn both_failed(main: &StoragePath, first: &Error, second: &Error) -> Error {
+    let missing = |error: &Error| error.kind() == ErrorKind::FileMissing;
+    let kind = match (first.kind(), second.kind()) {
+        (kind, _) if !missing(first) && missing(second) => kind,
+        (_, kind) if missing(first) => kind,
+        (first, second) if first == second => first,
+        _ => ErrorKind::FileOpen,
+    };
+    Error::new(
+        kind,
+        format!("unable to load info file '{main}' or '{main}.copy':\n{}\n{}", first.listed(), second.listed()),
+    )
+}

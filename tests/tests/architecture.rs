@@ -1,0 +1,181 @@
+//! The invariants of ARCHITECTURE.md that are about the code itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The layers of the engine: name, and the layers it may import.
+const LAYERS: [(&str, &[&str]); 9] = [
+    ("postgres", &[]),
+    ("format", &["postgres", "storage"]),
+    ("filter", &["postgres", "format", "clock"]),
+    ("storage", &["clock"]),
+    ("pgdata", &["postgres", "clock"]),
+    ("db", &["postgres"]),
+    ("transfer", &["filter", "storage", "error", "progress"]),
+    ("repository", &["postgres", "format", "filter", "storage", "transfer", "clock", "error", "progress"]),
+    (
+        "command",
+        &[
+            "postgres",
+            "format",
+            "filter",
+            "storage",
+            "pgdata",
+            "db",
+            "transfer",
+            "repository",
+            "clock",
+            "error",
+            "progress",
+        ],
+    ),
+];
+
+/// What no shipped crate may contain: the text, the files that may, and why.
+const BANNED: [(&str, &[&str], &str); 8] = [
+    ("SystemTime::now", &["crates/repo/src/clock.rs"], "time comes from clock::Clock"),
+    ("Instant::now", &["crates/repo/src/storage/fault.rs"], "waiting uses tokio::time, which tests can pause"),
+    ("std::process::Command", &[], "no other program is ever started"),
+    ("process::Command", &[], "no other program is ever started"),
+    (".exists()", &[], "hides every error but ENOENT"),
+    ("unbounded_channel", &[], "every queue is bounded"),
+    ("todo!(", &[], "nothing unfinished is shipped"),
+    ("unimplemented!(", &[], "nothing unfinished is shipped"),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_path_buf()
+}
+
+/// The Rust files below a folder, with their paths from the workspace's root.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of the workspace") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
+                found.push((name, fs::read_to_string(&path).expect("a source file")));
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "no sources below {folder}");
+    found
+}
+
+/// The code of a file without its tests and comments.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.lines()
+        .enumerate()
+        .take_while(|(_, line)| *line != "#[cfg(test)]" && *line != "#[cfg(any(test, feature = \"conformance\"))]")
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .map(|(number, line)| (number + 1, line))
+}
+
+/// The first path segment after each `crate::` of a line.
+fn imports(line: &str) -> impl Iterator<Item = &str> {
+    line.match_indices("crate::").map(|(at, text)| {
+        let rest = &line[at + text.len()..];
+        let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+fn is_test_file(name: &str) -> bool {
+    name.ends_with("/tests.rs") || name.contains("/tests/") || name.ends_with("/conformance.rs")
+}
+
+#[test]
+fn a_layer_imports_only_layers_below_it() {
+    let mut wrong = Vec::new();
+    for (layer, allowed) in LAYERS {
+        for (name, text) in sources(&format!("crates/repo/src/{layer}")) {
+            if is_test_file(&name) {
+                continue;
+            }
+            for (number, line) in code(&text) {
+                for import in imports(line) {
+                    if import != layer && !allowed.contains(&import) && !import.is_empty() {
+                        wrong.push(format!("{name}:{number}: {layer} must not use {import}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn format_takes_nothing_from_storage_but_the_path() {
+    let mut wrong = Vec::new();
+    for (name, text) in sources("crates/repo/src/format") {
+        for (number, line) in code(&text) {
+            let is_path = line.contains("storage::StoragePath")
+                || line.contains("storage::PathError")
+                || line.contains("storage::{PathError, StoragePath}");
+            if line.contains("crate::storage") && !is_path {
+                wrong.push(format!("{name}:{number}: {}", line.trim()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_command_never_imports_another() {
+    let mut wrong = Vec::new();
+    for (name, text) in sources("crates/repo/src/command") {
+        let own = name.trim_start_matches("crates/repo/src/command/");
+        let own = own.split(['/', '.']).next().expect("a first part").to_owned();
+        for (number, line) in code(&text) {
+            for (at, matched) in line.match_indices("command::") {
+                let rest = &line[at + matched.len()..];
+                let end =
+                    rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').unwrap_or(rest.len());
+                if line[..at].ends_with("crate::") && rest[..end] != *own {
+                    wrong.push(format!("{name}:{number}: {own} must not use {}", &rest[..end]));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn nothing_banned_is_shipped() {
+    let mut wrong = Vec::new();
+    for folder in ["crates/repo/src", "crates/config/src", "crates/cli/src"] {
+        for (name, text) in sources(folder) {
+            if is_test_file(&name) {
+                continue;
+            }
+            for (number, line) in code(&text) {
+                for (banned, allowed, reason) in BANNED {
+                    if line.contains(banned) && !allowed.contains(&name.as_str()) {
+                        wrong.push(format!("{name}:{number}: {banned}: {reason}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_engine_knows_no_terminal_and_no_environment() {
+    let mut wrong = Vec::new();
+    for (name, text) in sources("crates/repo/src") {
+        for (number, line) in code(&text) {
+            for banned in ["println!", "eprintln!", "std::env", "io::stdout", "io::stderr", "std::process"] {
+                if line.contains(banned) {
+                    wrong.push(format!("{name}:{number}: {banned}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
