@@ -256,7 +256,18 @@ mod tests {
 
     #[test]
     fn bk22_keys_are_raw_bytes_and_may_have_equals() {
-        for key in [&b"a=b"[..], b"eq={\"a\":1}x", b"q\"uo", b"back\\slash", b" lead", b"trail ", b"tab\t", b"#x", b"[x", b"\xff\x01"] {
+        for key in [
+            &b"a=b"[..],
+            b"eq={\"a\":1}x",
+            b"q\"uo",
+            b"back\\slash",
+            b" lead",
+            b"trail ",
+            b"tab\t",
+            b"#x",
+            b"[x",
+            b"\xff\x01",
+        ] {
             let file = [b"[s]\n", key, b"={\"size\":0}\n"].concat();
             assert_eq!(rows(&file).unwrap(), vec![("s".to_owned(), key.to_vec(), b"{\"size\":0}".to_vec())]);
         }

@@ -667,7 +667,10 @@ mod tests {
 
     #[test]
     fn reads_escapes_and_raw_bytes() {
-        assert_eq!(string(b"\"a\\\"\\\\\\/\\n\\r\\t\\b\\f\\u0041\\u00e9\x01\xff\"").unwrap(), b"a\"\\/\n\r\t\x08\x0cA\xe9\x01\xff");
+        assert_eq!(
+            string(b"\"a\\\"\\\\\\/\\n\\r\\t\\b\\f\\u0041\\u00e9\x01\xff\"").unwrap(),
+            b"a\"\\/\n\r\t\x08\x0cA\xe9\x01\xff"
+        );
         for bad in [&b"\"\\u0141\""[..], b"\"\\x\"", b"\"\\u00+1\"", b"\"\\u00", b"\"", b"\"\\"] {
             assert!(string(bad).is_err(), "{:?}", bad.escape_ascii().to_string());
         }
@@ -707,7 +710,23 @@ mod tests {
         for good in ["{}", "[]", " { \"a\" : [ 1 , -2 , { } ] } ", "null", "true", "\"\"", "{\"b\":1,\"a\":2}"] {
             assert_eq!(validate(good.as_bytes()), Ok(()), "{good}");
         }
-        for bad in ["", " ", "{", "{]", "[}", "{\"a\"}", "{\"a\":}", "[1,]", "{\"a\":1,}", "[1 2]", "nul", "tru", "{}x", "-", "{1:2}"] {
+        for bad in [
+            "",
+            " ",
+            "{",
+            "{]",
+            "[}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "[1,]",
+            "{\"a\":1,}",
+            "[1 2]",
+            "nul",
+            "tru",
+            "{}x",
+            "-",
+            "{1:2}",
+        ] {
             assert!(validate(bad.as_bytes()).is_err(), "{bad}");
         }
     }
