@@ -86,7 +86,10 @@ impl Envelope {
 ///
 /// They are kept when a file is written again, so that what a newer version stored is not lost (faults.md IN07).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct UnknownEntries(BTreeMap<(Box<[u8]>, Box<[u8]>), Box<[u8]>>);
+pub struct UnknownEntries(BTreeMap<EntryName, Box<[u8]>>);
+
+/// Section and key.
+type EntryName = (Box<[u8]>, Box<[u8]>);
 
 impl UnknownEntries {
     /// Keeps an entry.

@@ -298,7 +298,7 @@ mod tests {
             let error = rows_in_pieces(&long, piece).unwrap_err();
             assert_eq!(error, FormatError::Line { line: 2, problem: LineProblem::TooLong { limit_bytes: 1000 } });
         }
-        let many = b"[s]\n".repeat(1).into_iter().chain(b"a=1\n".repeat(30_000)).collect::<Vec<u8>>();
+        let many = b"[s]\n".iter().copied().chain(b"a=1\n".repeat(30_000)).collect::<Vec<u8>>();
         assert_eq!(rows(&many), Err(FormatError::TooLarge { limit_bytes: 100_000 }));
     }
 

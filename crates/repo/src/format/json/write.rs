@@ -60,7 +60,10 @@ pub fn write_bool(out: &mut Vec<u8>, value: bool) {
 /// Attributes of an object that this code does not know, in ascending order of their keys: key and value as they
 /// stood in the file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct UnknownAttributes(Vec<(Box<[u8]>, Box<[u8]>)>);
+pub struct UnknownAttributes(Vec<RawMember>);
+
+/// A key and its value, both as they stand in the file.
+type RawMember = (Box<[u8]>, Box<[u8]>);
 
 impl UnknownAttributes {
     /// Keeps one more attribute; `key` sorts after all that are kept already, as it does in an object that is read.
@@ -78,7 +81,7 @@ impl UnknownAttributes {
 #[derive(Debug)]
 pub struct ObjectWriter<'a> {
     out: &'a mut Vec<u8>,
-    unknown: &'a [(Box<[u8]>, Box<[u8]>)],
+    unknown: &'a [RawMember],
     begun: bool,
 }
 

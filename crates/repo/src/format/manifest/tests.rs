@@ -95,7 +95,7 @@ fn in08_rows_of_the_original_are_written_again() {
     assert_eq!(pages.last(), Some(&PageRange { first: 9, last: 9 }));
     assert!(manifest.has_page_errors());
     assert_eq!(manifest.file(b"pg_data/x/zero").unwrap().checksum, Some(Checksum::EMPTY));
-    assert!(manifest.owners().name(manifest.file(b"pg_data/x/zero").unwrap().user).unwrap() == &"postgres");
+    assert!(manifest.owners().name(manifest.file(b"pg_data/x/zero").unwrap().user).unwrap() == "postgres");
     assert_eq!(manifest.file(b"pg_data/x/z"), None);
 }
 

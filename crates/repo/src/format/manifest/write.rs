@@ -6,6 +6,7 @@ use super::rows::{Database, LinkRow, ManifestOptions, PathRow, Target, TargetKin
 use super::{Attributes, Manifest};
 use crate::format::info::InfoWriter;
 use crate::format::json::{ObjectWriter, UnknownAttributes, write_bool, write_i64, write_string, write_u64};
+use crate::format::label::BackupLabel;
 
 impl Manifest {
     /// Gives the file's bytes, not encrypted, to `sink` in pieces of some 64 KiB. A manifest that was read and not
@@ -88,7 +89,7 @@ impl Manifest {
             text("backup-prior", prior.as_bytes())?;
         }
         if self.references.stored {
-            let labels: Vec<&[u8]> = self.references.labels().iter().map(|label| label.as_bytes()).collect();
+            let labels: Vec<&[u8]> = self.references.labels().iter().map(BackupLabel::as_bytes).collect();
             text("backup-reference", &labels.join(&b","[..]))?;
         }
         for (key, time_s) in [
