@@ -23,9 +23,10 @@ pub enum HelpTopic {
 }
 
 /// Finds out what is to be explained from the command that follows `help`, and the words behind it.
-pub(crate) fn topic(command: Command, parameters: &[String]) -> Result<HelpTopic, ConfigError> {
+pub(crate) fn topic(options: &OptionSet, parameters: &[String]) -> Result<HelpTopic, ConfigError> {
+    let command = options.command();
     if command == Command::Help {
-        return Ok(HelpTopic::General);
+        return Ok(if options.boolean(opt::VERSION) { HelpTopic::Version } else { HelpTopic::General });
     }
     let [option] = parameters else {
         if parameters.is_empty() {
@@ -57,7 +58,7 @@ fn general(program: &str, version: &str) -> String {
         if facts.refused.is_some() {
             help.push_str(" (not supported)");
         }
-        entry(&mut text, command.name(), 16, &help);
+        entry(&mut text, command.name(), 18, &help);
     }
     let _ = write!(text, "\nUse '{program} help [command]' for more information.\n");
     text
