@@ -211,13 +211,16 @@ mod tests {
         given
     }
 
-    fn named(pairs: &[(&str, &str)]) -> (Option<(String, bool)>, Option<(String, bool)>) {
+    /// Path, and whether it is required.
+    type Plain = Option<(String, bool)>;
+
+    fn named(pairs: &[(&str, &str)]) -> (Plain, Plain) {
         let places = places(&options(pairs));
         let plain = |place: Option<Place>| place.map(|place| (place.path, place.required));
         (plain(places.main), plain(places.include))
     }
 
-    fn place(path: &str, required: bool) -> Option<(String, bool)> {
+    fn place(path: &str, required: bool) -> Plain {
         Some((path.to_owned(), required))
     }
 

@@ -70,12 +70,10 @@ fn command_help(command: Command, options: &OptionSet, program: &str, version: &
     if let Some(reason) = facts.refused {
         let _ = writeln!(text, "\n{}", wrap(&format!("The command is not supported because {reason}."), 0));
     }
+    let listed = |row: &Row| opt::valid(row, command, Role::Main) && !row.rules(command).internal;
+    let longest = opt::rows().filter(|row| listed(row)).map(|row| row.name.len()).max().unwrap_or_default();
     for (topic, rows) in opt::topics() {
-        let shown: Vec<&Row> = rows
-            .iter()
-            .copied()
-            .filter(|row| opt::valid(row, command, Role::Main) && !row.rules(command).internal)
-            .collect();
+        let shown: Vec<&Row> = rows.iter().copied().filter(|row| listed(row)).collect();
         if shown.is_empty() {
             continue;
         }
@@ -87,7 +85,7 @@ fn command_help(command: Command, options: &OptionSet, program: &str, version: &
             } else if let Some(values) = values_shown(row, command, options) {
                 help.push_str(&values);
             }
-            entry(&mut text, &format!("--{}", row.name), 38, &help);
+            entry(&mut text, &format!("--{}", row.name), longest + "  --".len(), &help);
         }
     }
     let _ = write!(text, "\nUse '{program} help {command} [option]' for more information.\n");

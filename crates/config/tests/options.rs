@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
-use pgbr_config::{Command, ConfigError, ConfigFiles, ErrorClass, Invocation, Parsed, Role, Source, opt, parse};
+use pgbr_config::{
+    Command, ConfigError, ConfigFiles, ErrorClass, Invocation, Parsed, RepoIndex, Role, Source, opt, parse,
+};
 use secrecy::ExposeSecret as _;
 
 /// Configuration files by path.
@@ -77,7 +79,7 @@ fn values_have_types_and_sources() {
     assert_eq!((pg.path(opt::PG_PATH), pg.source(opt::PG_PATH)), (Some("/data"), Some(Source::Environment)));
     assert_eq!(pg.integer(opt::PG_PORT), Some(5433));
 
-    let numbers: Vec<u16> = options.repos().map(|index| index.number()).collect();
+    let numbers: Vec<u16> = options.repos().map(RepoIndex::number).collect();
     assert_eq!(numbers, [1, 2]);
     assert_eq!(options.repo_default().unwrap().to_string(), "repo1");
     let second = options.repo(options.repos().nth(1).unwrap());

@@ -144,7 +144,8 @@ fn help_lists_commands_and_options() {
     assert!(text.contains("--process-max"), "{text}");
     assert!(text.contains("[current=4, default=1]"), "{text}");
     assert!(!text.contains("geheim") && !text.contains("--target"));
-    assert!(text.lines().skip(1).all(|line| line.chars().count() <= 80), "{text}");
+    let fits = |line: &str| line.chars().count() <= 80 || line.split_whitespace().count() == 1;
+    assert!(text.lines().all(fits), "{text}");
 }
 
 #[test]
