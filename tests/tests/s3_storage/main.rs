@@ -1,6 +1,8 @@
 //! The S3 backend over real sockets: against a real server (`real`, `certificates`) and against scripted answers
 //! (`reads`, `writes`, `lists`, `waits`).
 
+#![expect(clippy::unwrap_used, reason = "a test may stop where it stands, helpers of tests too")]
+
 mod certificates;
 mod credentials;
 mod lists;

@@ -48,7 +48,7 @@ impl S3Server {
         certificate.write_pem(&files.path().join("ca.pem"))?;
         let tls = TlsAcceptor::from(certificate.server_config()?);
         let store = open_store(root, &key, &secret)?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::new(root));
         let serving = Arc::clone(&shared);
         let thread = ServerThread::start(move |listener| serve_listener(listener, tls, store, serving))?;
         Ok(Self { thread, shared, root: root.to_owned(), files, key, secret })
@@ -127,7 +127,7 @@ pub async fn serve_forever(root: &Path, port: u16, cert_out: &Path, key: &str, s
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on {}", listener.local_addr()?);
     let tls = TlsAcceptor::from(certificate.server_config()?);
-    serve_listener(listener, tls, store, Arc::new(Shared::default())).await;
+    serve_listener(listener, tls, store, Arc::new(Shared::new(root))).await;
     Ok(())
 }
 
