@@ -7,12 +7,17 @@
 //!
 //! POSIX extras that a repository can use where they exist (links, empty directories) are behind [`Storage::posix`].
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod error;
 mod ext;
+pub mod fault;
+mod limit;
 mod local;
 mod memory;
 mod path;
 mod range;
+pub mod retry;
 mod upload;
 pub mod s3;
 
@@ -25,9 +30,12 @@ use futures_util::Stream;
 
 pub use error::{Attempt, ErrorClass, Operation, StorageError};
 pub use ext::{LIST_ENTRIES_MAX, StorageExt};
+pub use fault::FaultStorage;
+pub use limit::LimitStorage;
 pub use local::LocalStorage;
 pub use memory::{ConditionSupport, MemoryOptions, MemoryStorage};
 pub use path::{PathError, StoragePath};
+pub use retry::RetryStorage;
 pub use upload::Uploader;
 
 /// The result of a storage operation, boxed so that the trait can be used as `dyn Storage`.

@@ -101,7 +101,13 @@ impl Uploader {
         }
         self.wait_for_part().await?;
         let Some(parts) = &self.parts else { return Err(self.fail("its upload was given up before")) };
-        let info = self.storage.upload_complete(&self.path, &parts.upload, &parts.tags, self.condition.clone()).await?;
+        let completed =
+            self.storage.upload_complete(&self.path, &parts.upload, &parts.tags, self.condition.clone()).await;
+        let info = completed.map_err(|error| match error.class() {
+            // No object is missing: the store lost the upload, and writing starts over with another one.
+            ErrorClass::Missing => error.with_class(ErrorClass::Transient),
+            _ => error,
+        })?;
         self.parts = None;
         Ok(info)
     }

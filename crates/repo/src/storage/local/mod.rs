@@ -228,3 +228,6 @@ impl PosixStorage for LocalStorage {
         Box::pin(self.blocking(Operation::Link, path, |inner, path| inner.sync_directory(path)))
     }
 }
+
+#[cfg(test)]
+mod tests;
