@@ -3,6 +3,7 @@
 
 mod bench;
 mod cargo;
+mod compatibility;
 mod demo;
 mod faults;
 mod fuzz;
@@ -20,6 +21,7 @@ cargo xtask COMMAND
   fuzz [TARGET] [SECONDS]
                          run one fuzz target, or all, for this long each (default 30)
   bench [ARGUMENTS]      run the benchmarks
+  compatibility          write the tables of COMPATIBILITY.md
   tools                  install PostgreSQL, its clients and the releases of pgBackRest that tests compare with
 ";
 
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),
         "tools" => tools::run(),
+        "compatibility" => compatibility::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())
