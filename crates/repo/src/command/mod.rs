@@ -2,5 +2,6 @@
 
 pub mod archive;
 pub mod control;
+pub mod info;
 pub mod restore;
 pub mod stanza;
