@@ -1,7 +1,6 @@
 //! The harness itself: servers start, and every release of the original backs up and restores a cluster.
 //!
 //! When this fails, nothing that other tests compare with the original means anything.
-#![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::time::Duration;
 

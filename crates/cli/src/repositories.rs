@@ -12,7 +12,7 @@ use pgbr_repo::filter::Passphrase;
 use pgbr_repo::format::Stanza;
 use pgbr_repo::repository::{self, Repository};
 use pgbr_repo::storage::s3::{S3Credentials, S3Endpoint, S3Options, S3Storage, UriStyle};
-use pgbr_repo::storage::{LocalStorage, RetryPolicy, RetryStorage, Storage};
+use pgbr_repo::storage::{LocalStorage, Storage};
 use secrecy::ExposeSecret;
 
 use crate::exit::Failure;
@@ -64,15 +64,10 @@ pub fn storage(options: &OptionSet, index: RepoIndex, variable: Variable<'_>) ->
         Some("s3") => {
             let store = S3Storage::open(&s3_options(options, &repo, variable)?, Arc::new(SystemClock))
                 .map_err(|error| Failure::new(ErrorKind::OptionInvalidValue, error.to_string()))?;
-            Ok(Arc::new(RetryStorage::new(Arc::new(store), retry_policy(timeout), Arc::new(SystemRandom))))
+            { let _ = timeout; Ok(Arc::new(store)) }
         }
         _ => Ok(Arc::new(LocalStorage::new(PathBuf::from(repo.require(opt::REPO_PATH)?)))),
     }
-}
-
-/// `io-timeout` is how long a request is tried, and how long one try may be silent.
-fn retry_policy(timeout: Duration) -> RetryPolicy {
-    RetryPolicy { elapsed_max: timeout, silence_max: timeout, ..RetryPolicy::default() }
 }
 
 fn s3_options(options: &OptionSet, repo: &RepoOptions<'_>, variable: Variable<'_>) -> Result<S3Options, Failure> {

@@ -71,11 +71,13 @@ pub struct ConfigError {
     pub message: String,
     /// Next steps, one a line
     pub hints: Vec<String>,
+    /// What came up before the mistake, as in [`crate::Parsed`]; it may explain it
+    pub warnings: Vec<String>,
 }
 
 impl ConfigError {
     pub(crate) fn new(class: ErrorClass, message: impl Into<String>) -> ConfigError {
-        ConfigError { class, message: message.into(), hints: Vec::new() }
+        ConfigError { class, message: message.into(), hints: Vec::new(), warnings: Vec::new() }
     }
 
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> ConfigError {

@@ -146,7 +146,8 @@ fn places(given: &Given) -> Places {
 
 fn include_names(files: &dyn ConfigFiles, place: &Place) -> Result<Vec<String>, ConfigError> {
     let names = files.list(&rooted(&place.path)).map_err(|error| {
-        ConfigError::new(ErrorClass::PathOpen, format!("unable to list file info for path '{}': {error}", place.path))
+        let message = format!("unable to list file info for path '{}': {}", place.path, fault(&error));
+        ConfigError::new(ErrorClass::PathOpen, message)
     })?;
     if names.is_none() && place.required {
         let message = format!("unable to list file info for missing path '{}'", place.path);
@@ -161,11 +162,12 @@ fn include_names(files: &dyn ConfigFiles, place: &Place) -> Result<Vec<String>, 
 fn read(files: &dyn ConfigFiles, path: &str, required: bool) -> Result<Option<String>, ConfigError> {
     let path = rooted(path);
     let content = files.read(&path).map_err(|error| {
-        let (class, verb) = match error.kind() {
-            io::ErrorKind::PermissionDenied => (ErrorClass::FileOpen, "open"),
-            _ => (ErrorClass::FileRead, "read"),
-        };
-        ConfigError::new(class, format!("unable to {verb} file '{path}': {error}"))
+        let fault = fault(&error);
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            ConfigError::new(ErrorClass::FileOpen, format!("unable to open file '{path}' for read: {fault}"))
+        } else {
+            ConfigError::new(ErrorClass::FileRead, format!("unable to read '{path}': {fault}"))
+        }
     })?;
     match content {
         Some(bytes) => String::from_utf8(bytes)
@@ -176,6 +178,15 @@ fn read(files: &dyn ConfigFiles, path: &str, required: bool) -> Result<Option<St
             Err(ConfigError::new(ErrorClass::FileMissing, message))
         }
         None => Ok(None),
+    }
+}
+
+/// The system's error as pgBackRest writes it: number, then text.
+fn fault(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(number) => format!("[{number}] {}", text.split(" (os error").next().unwrap_or(&text)),
+        None => text,
     }
 }
 
@@ -200,13 +211,16 @@ mod tests {
         given
     }
 
-    fn named(pairs: &[(&str, &str)]) -> (Option<(String, bool)>, Option<(String, bool)>) {
+    /// Path, and whether it is required.
+    type Plain = Option<(String, bool)>;
+
+    fn named(pairs: &[(&str, &str)]) -> (Plain, Plain) {
         let places = places(&options(pairs));
         let plain = |place: Option<Place>| place.map(|place| (place.path, place.required));
         (plain(places.main), plain(places.include))
     }
 
-    fn place(path: &str, required: bool) -> Option<(String, bool)> {
+    fn place(path: &str, required: bool) -> Plain {
         Some((path.to_owned(), required))
     }
 
@@ -233,6 +247,27 @@ mod tests {
         let given = options(&[("no-config", ""), ("config-include-path", &path)]);
         let ini = load(&given, &HostFiles).unwrap().unwrap();
         assert_eq!(ini.section("g"), [("k".to_owned(), vec!["1".to_owned(), "2".to_owned()])]);
+    }
+
+    #[test]
+    fn trouble_is_not_absence() {
+        struct Trouble(io::ErrorKind);
+
+        impl ConfigFiles for Trouble {
+            fn read(&self, _path: &str) -> io::Result<Option<Vec<u8>>> {
+                Err(self.0.into())
+            }
+
+            fn list(&self, _path: &str) -> io::Result<Option<Vec<String>>> {
+                Err(self.0.into())
+            }
+        }
+
+        let class = |kind, given: &Given| load(given, &Trouble(kind)).err().map(|error| error.class);
+        let include = options(&[("no-config", ""), ("config-path", "/p")]);
+        assert_eq!(class(io::ErrorKind::PermissionDenied, &Given::default()), Some(ErrorClass::FileOpen));
+        assert_eq!(class(io::ErrorKind::Other, &Given::default()), Some(ErrorClass::FileRead));
+        assert_eq!(class(io::ErrorKind::PermissionDenied, &include), Some(ErrorClass::PathOpen));
     }
 
     #[test]

@@ -23,9 +23,10 @@ pub enum HelpTopic {
 }
 
 /// Finds out what is to be explained from the command that follows `help`, and the words behind it.
-pub(crate) fn topic(command: Command, parameters: &[String]) -> Result<HelpTopic, ConfigError> {
+pub(crate) fn topic(options: &OptionSet, parameters: &[String]) -> Result<HelpTopic, ConfigError> {
+    let command = options.command();
     if command == Command::Help {
-        return Ok(HelpTopic::General);
+        return Ok(if options.boolean(opt::VERSION) { HelpTopic::Version } else { HelpTopic::General });
     }
     let [option] = parameters else {
         if parameters.is_empty() {
@@ -57,7 +58,7 @@ fn general(program: &str, version: &str) -> String {
         if facts.refused.is_some() {
             help.push_str(" (not supported)");
         }
-        entry(&mut text, command.name(), 16, &help);
+        entry(&mut text, command.name(), 18, &help);
     }
     let _ = write!(text, "\nUse '{program} help [command]' for more information.\n");
     text
@@ -69,12 +70,10 @@ fn command_help(command: Command, options: &OptionSet, program: &str, version: &
     if let Some(reason) = facts.refused {
         let _ = writeln!(text, "\n{}", wrap(&format!("The command is not supported because {reason}."), 0));
     }
+    let listed = |row: &Row| opt::valid(row, command, Role::Main) && !row.rules(command).internal;
+    let longest = opt::rows().filter(|row| listed(row)).map(|row| row.name.len()).max().unwrap_or_default();
     for (topic, rows) in opt::topics() {
-        let shown: Vec<&Row> = rows
-            .iter()
-            .copied()
-            .filter(|row| opt::valid(row, command, Role::Main) && !row.rules(command).internal)
-            .collect();
+        let shown: Vec<&Row> = rows.iter().copied().filter(|row| listed(row)).collect();
         if shown.is_empty() {
             continue;
         }
@@ -86,7 +85,7 @@ fn command_help(command: Command, options: &OptionSet, program: &str, version: &
             } else if let Some(values) = values_shown(row, command, options) {
                 help.push_str(&values);
             }
-            entry(&mut text, &format!("--{}", row.name), 38, &help);
+            entry(&mut text, &format!("--{}", row.name), longest + "  --".len(), &help);
         }
     }
     let _ = write!(text, "\nUse '{program} help {command} [option]' for more information.\n");

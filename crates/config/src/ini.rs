@@ -23,7 +23,7 @@ impl Ini {
         for (index, line) in text.split('\n').enumerate() {
             let number = index + 1;
             if line.len() >= LINE_BYTES_MAX {
-                let message = format!("unable to find line in {LINE_BYTES_MAX} byte buffer at line {number}");
+                let message = format!("unable to find line in {LINE_BYTES_MAX} byte buffer");
                 return Err(ConfigError::new(ErrorClass::FileRead, message));
             }
             let line = trim(line);

@@ -91,10 +91,8 @@ fn find_row(name: &str, prefixes: bool) -> Option<(&'static Row, Option<Deprecat
     if let Some(row) = opt::row(name) {
         return Some((row, None));
     }
-    if prefixes {
-        if let Some(row) = only(opt::rows().filter(|row| row.name.starts_with(name))) {
-            return Some((row, None));
-        }
+    if prefixes && let Some(row) = only(opt::rows().filter(|row| row.name.starts_with(name))) {
+        return Some((row, None));
     }
     let deprecated = || {
         opt::rows()

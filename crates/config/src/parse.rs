@@ -47,21 +47,32 @@ pub struct Parsed {
 /// Reads options by pgBackRest's rules. The error is the first mistake that pgBackRest finds too; what only this
 /// program refuses comes last.
 pub fn parse(invocation: &Invocation<'_>, files: &dyn ConfigFiles) -> Result<Parsed, ConfigError> {
+    let mut warnings = Vec::new();
+    match parse_all(invocation, files, &mut warnings) {
+        Ok(parsed) => Ok(Parsed { warnings, ..parsed }),
+        Err(error) => Err(ConfigError { warnings, ..error }),
+    }
+}
+
+fn parse_all(
+    invocation: &Invocation<'_>,
+    files: &dyn ConfigFiles,
+    warnings: &mut Vec<String>,
+) -> Result<Parsed, ConfigError> {
     let read = arguments::read(invocation.arguments)?;
     let (command, role, mut given) = (read.command, read.role, read.given);
-    let mut warnings = Vec::new();
     let mut stanzas = Vec::new();
 
     // help and version have to work where the configuration is broken.
     if !matches!(command, Command::Help | Command::Version) {
-        environment::read(&mut given, invocation.environment, command, role, &mut warnings)?;
+        environment::read(&mut given, invocation.environment, command, role, warnings)?;
         if let Some(ini) = files::load(&given, files)? {
-            sections::read(&mut given, &ini, command, role, &mut warnings)?;
+            sections::read(&mut given, &ini, command, role, warnings)?;
             stanzas = stanza_names(ini.sections());
         }
     }
     let run = Run { command, role, help: read.help, program: invocation.program };
-    let mut options = resolve::resolve(&given, run, &mut warnings)?;
+    let mut options = resolve::resolve(&given, run, warnings)?;
 
     if invocation.root && !read.help {
         refuse_root(&options)?;
@@ -69,15 +80,15 @@ pub fn parse(invocation: &Invocation<'_>, files: &dyn ConfigFiles) -> Result<Par
     if let Some(exec_id) = invocation.exec_id.filter(|_| !options.is_set(opt::EXEC_ID)) {
         options.put(opt::EXEC_ID.row(), 0, Value::Text(exec_id.to_owned()), Source::Argument);
     }
-    settle::settle(&mut options, read.help, &mut warnings)?;
+    settle::settle(&mut options, read.help, warnings)?;
 
     let help = if read.help {
-        Some(help::topic(command, &read.parameters)?)
+        Some(help::topic(&options, &read.parameters)?)
     } else {
         settle::refuse_unsupported(&options)?;
         None
     };
-    Ok(Parsed { command, role, help, parameters: read.parameters, options, warnings, stanzas })
+    Ok(Parsed { command, role, help, parameters: read.parameters, options, warnings: Vec::new(), stanzas })
 }
 
 /// Files that root creates are out of reach for the user who runs the next command.

@@ -36,19 +36,24 @@ pub(crate) fn refuse_unsupported(set: &OptionSet) -> Result<(), ConfigError> {
     if let Some(reason) = set.command.facts().refused {
         return unsupported(format!("command '{}' is not supported because {reason}", set.command));
     }
-    for row in opt::rows() {
-        for number in set.numbers(row) {
-            let Some(entry) = set.entry(row, *number) else { continue };
-            let Some(value) = entry.value.as_ref().filter(|_| entry.source != Source::Default) else { continue };
-            let name = row.numbered(*number);
-            if let Support::Refused(reason) = row.support {
-                return unsupported(format!("option '{name}' is not supported because {reason}"));
-            }
-            let refused =
-                row.refused_values.iter().find(|(word, _)| matches!(value, Value::Text(text) if text == word));
-            if let Some((word, reason)) = refused {
-                return unsupported(format!("'{name}={word}' is not supported because {reason}"));
-            }
+    let given = || {
+        opt::rows().flat_map(|row| set.numbers(row).iter().map(move |number| (row, *number))).filter_map(
+            |(row, number)| {
+                let entry = set.entry(row, number).filter(|entry| entry.source != Source::Default)?;
+                Some((row, row.numbered(number), entry.value.as_ref()?))
+            },
+        )
+    };
+    // Words come first: a type of store that is refused says more than the options of that store.
+    for (row, name, value) in given() {
+        let refused = row.refused_values.iter().find(|(word, _)| matches!(value, Value::Text(text) if text == word));
+        if let Some((word, reason)) = refused {
+            return unsupported(format!("'{name}={word}' is not supported because {reason}"));
+        }
+    }
+    for (row, name, _) in given() {
+        if let Support::Refused(reason) = row.support {
+            return unsupported(format!("option '{name}' is not supported because {reason}"));
         }
     }
     Ok(())
@@ -74,9 +79,9 @@ fn check_paths_differ(set: &OptionSet) -> Result<(), ConfigError> {
         for other in indexes.iter().filter(|other| *other != one) {
             let (first, second) = (set.repo(*one), set.repo(*other));
             let same_type = first.string_id(opt::REPO_TYPE) == second.string_id(opt::REPO_TYPE);
-            let path = second.path(opt::REPO_PATH);
-            if same_type && first.path(opt::REPO_PATH) == path {
-                let path = path.unwrap_or_default();
+            if same_type && first.path(opt::REPO_PATH) == second.path(opt::REPO_PATH) {
+                let entry = set.entry(opt::REPO_PATH.row(), other.number());
+                let path = entry.and_then(|entry| entry.shown.as_deref()).unwrap_or_default();
                 let message = format!("local {one} and {other} paths are both '{path}' but must be different");
                 return Err(option_invalid_value(message));
             }

@@ -4,6 +4,7 @@
 //! As root this is `nobody`, which every Linux system has; otherwise the caller.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
 use std::os::unix::process::CommandExt;
@@ -114,7 +115,10 @@ pub fn reachable_copy(program: &Path) -> Result<PathBuf> {
         return Ok(program.to_owned());
     }
     let name = program.file_name().unwrap_or(program.as_os_str());
-    let folder = crate::tools::root()?.join("binaries");
+    // Checkouts that share their tools have a program of the same name each.
+    let mut place = DefaultHasher::new();
+    program.hash(&mut place);
+    let folder = crate::tools::root()?.join("binaries").join(format!("{:016x}", place.finish()));
     let copy = folder.join(name);
     let _lock = crate::tools::lock::exclusive("binaries")?;
     fs::create_dir_all(&folder).context("create folder", &folder)?;
@@ -192,6 +196,24 @@ mod tests {
             process::run(command("sh").args(["-c", &script]), process::DEFAULT_LIMIT).unwrap().success().unwrap();
         assert_ne!(outcome.stdout.trim(), "0");
         assert_eq!(fs::read_to_string(dir.path().join("made")).unwrap(), "x\n");
+    }
+
+    #[test]
+    fn a_program_out_of_reach_is_copied_and_follows_its_source() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let program = dir.path().join("program");
+        for answer in ["one", "three"] {
+            fs::write(&program, format!("#!/bin/sh\necho {answer}\n")).unwrap();
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+            let reachable = reachable_copy(&program).unwrap();
+            assert_eq!(reachable == program, !is_root());
+            let outcome = process::run(&mut command(reachable), process::DEFAULT_LIMIT).unwrap().success().unwrap();
+            assert_eq!(outcome.stdout.trim(), answer);
+        }
+        if is_root() {
+            fs::remove_dir_all(reachable_copy(&program).unwrap().parent().unwrap()).unwrap();
+        }
     }
 
     #[test]

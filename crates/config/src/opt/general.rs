@@ -34,6 +34,7 @@ options! {
     "effort of the compressor; its meaning depends on compress-type"
     COMPRESS_LEVEL: Key<Integer> = global("compress-level", AP.with(BK))
         .default_by(&[("bz2", "9"), ("gz", "6"), ("lz4", "1"), ("zst", "3")])
+        .optional()
         .range_by(&[("bz2", "1", "9"), ("gz", "-1", "9"), ("lz4", "-5", "12"), ("zst", "-7", "22")])
         .when("compress-type", &["bz2", "gz", "lz4", "zst"]).otherwise("0").background();
 

@@ -49,7 +49,7 @@ options! {
 
     "port of that host"
     PG_HOST_PORT: PgKey<Integer> = stanza_only("pg-host-port", CLUSTER)
-        .default_by(&[("tls", "8432")]).range("0", "65535").when("pg-host-type", &["ssh", "tls"])
+        .default_by(&[("tls", "8432")]).optional().range("0", "65535").when("pg-host-type", &["ssh", "tls"])
         .deprecated(&[old_either("db-ssh-port")]).refused(why::REMOTE);
 
     "protocol to that host"

@@ -49,7 +49,7 @@ options! {
 
     "port of that host"
     REPO_HOST_PORT: RepoKey<Integer> = global("repo-host-port", REPOSITORY)
-        .default_by(&[("tls", "8432")]).range("0", "65535").when("repo-host-type", &["ssh", "tls"]).background()
+        .default_by(&[("tls", "8432")]).optional().range("0", "65535").when("repo-host-type", &["ssh", "tls"]).background()
         .deprecated(&[old("backup-ssh-port")]).refused(why::REMOTE);
 
     "protocol to that host"

@@ -19,6 +19,8 @@ pub const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// How long the end of a session may take to tell its reason after it was noticed.
 const REASON_GRACE: Duration = Duration::from_millis(200);
+/// How often it is looked for until then.
+const REASON_POLL: Duration = Duration::from_millis(5);
 
 /// How to reach a server. There is no password: local servers know their administrator by the peer of the socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,11 +273,13 @@ impl Link {
             let message = format!("unable to execute query '{query}': {}", describe(error));
             return DbError::new(DbErrorKind::Query, message).with_sql_state(error.code().map(SqlState::code));
         }
-        // The reason arrives on the other task, at about the same time.
-        let deadline = tokio::time::Instant::now() + REASON_GRACE;
-        while self.reason.get().is_none() && !self.driver.is_finished() && tokio::time::Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        // The reason arrives on the other task, at about the same time. Without it the error speaks for itself.
+        let arrival = async {
+            while self.reason.get().is_none() && !self.driver.is_finished() {
+                tokio::time::sleep(REASON_POLL).await;
+            }
+        };
+        drop(tokio::time::timeout(REASON_GRACE, arrival).await);
         let reason = match (error.as_db_error(), self.reason.get()) {
             (None, Some(reason)) => reason.clone(),
             _ => describe(error),

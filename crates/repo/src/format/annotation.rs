@@ -113,7 +113,9 @@ mod tests {
     #[test]
     fn hi19_annotations_that_cannot_be_stored_are_refused() {
         let long = "x".repeat(70_000);
-        for (key, value) in [("", "v"), ("a\"b", "v"), ("a\\b", "v"), ("a\nb", "v"), ("a", "v\0"), (&long, "v"), ("a", &long)] {
+        for (key, value) in
+            [("", "v"), ("a\"b", "v"), ("a\\b", "v"), ("a\nb", "v"), ("a", "v\0"), (&long, "v"), ("a", &long)]
+        {
             assert!(Annotations::default().set(key, value).is_err());
         }
     }

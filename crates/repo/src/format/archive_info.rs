@@ -128,11 +128,20 @@ mod tests {
             assert!(!error.is_checksum(), "{error}");
             error.to_string()
         };
-        assert_eq!(refusal("db-id=2", "db-id=3"), "section 'db:history', key '3': the current id is not in the history");
+        assert_eq!(
+            refusal("db-id=2", "db-id=3"),
+            "section 'db:history', key '3': the current id is not in the history"
+        );
         assert_eq!(refusal("db-id=2\n", ""), "section 'db', key 'db-id' is missing");
         assert_eq!(refusal("\n2={", "\n1={"), "line 12, section 'db:history', key '1': the history id stands twice");
-        assert_eq!(refusal("\n2={", "\n02={"), "line 12, section 'db:history', key '02': the key is not a history id from 1");
-        assert_eq!(refusal(",\"db-version\":\"18\"", ""), "line 12, section 'db:history', key '2': attribute 'db-version' is missing");
+        assert_eq!(
+            refusal("\n2={", "\n02={"),
+            "line 12, section 'db:history', key '02': the key is not a history id from 1"
+        );
+        assert_eq!(
+            refusal(",\"db-version\":\"18\"", ""),
+            "line 12, section 'db:history', key '2': attribute 'db-version' is missing"
+        );
         assert!(refusal("\"db-version\":\"18\"", "\"db-version\":\"../18\"").contains("is not a PostgreSQL version"));
         assert!(refusal("{\"db-id\":7710875809069731181", "{\"db-id\":77108758090697311810").contains("out of range"));
     }
@@ -150,12 +159,19 @@ mod tests {
         }
         // Sections are ascending in a legal file, so the new one stands first.
         file = resealed(&file, "\n[above]\nx={\"a\": [1, 2]}\n", "");
-        file = resealed(&file, "[backrest]\nbackrest-flags", "[above]\nx={\"a\": [1, 2]}\n\n[backrest]\nbackrest-flags");
+        file =
+            resealed(&file, "[backrest]\nbackrest-flags", "[above]\nx={\"a\": [1, 2]}\n\n[backrest]\nbackrest-flags");
         let mut info = ArchiveInfo::parse(&file).unwrap();
         assert_eq!(info.write(), file);
         info.upgrade(PgVersion::V18, SystemId(5)).unwrap();
         let text = String::from_utf8(info.write()).unwrap();
-        for kept in ["[above]\nx={\"a\": [1, 2]}\n", "\ndb-a=1\n", ",\"x\":{\"y\":[]}}\n", "[zzz]\nk=null\n", "backrest-flags=true\n"] {
+        for kept in [
+            "[above]\nx={\"a\": [1, 2]}\n",
+            "\ndb-a=1\n",
+            ",\"x\":{\"y\":[]}}\n",
+            "[zzz]\nk=null\n",
+            "backrest-flags=true\n",
+        ] {
             assert!(text.contains(kept), "{kept} is lost in {text}");
         }
     }

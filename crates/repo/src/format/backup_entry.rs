@@ -120,7 +120,8 @@ impl BackupEntry {
         if !self.annotations.is_empty() {
             self.annotations.write(object.key("backup-annotation"));
         }
-        for (key, segment) in [("backup-archive-start", self.archive_start), ("backup-archive-stop", self.archive_stop)] {
+        for (key, segment) in [("backup-archive-start", self.archive_start), ("backup-archive-stop", self.archive_stop)]
+        {
             match segment {
                 Some(segment) => object.string(key, segment.to_string().as_bytes()),
                 None => object.key(key).extend_from_slice(b"null"),
@@ -236,7 +237,8 @@ impl Attributes {
                 b"backup-type" => found.backup_type = Some(read_type(reader)?),
                 b"db-id" => {
                     let id = HistoryId::new(reader.u32()?);
-                    found.history_id = Some(id.ok_or(ValueProblem::Attribute { attribute: "db-id", reason: "is zero" })?);
+                    found.history_id =
+                        Some(id.ok_or(ValueProblem::Attribute { attribute: "db-id", reason: "is zero" })?);
                 }
                 b"option-archive-check" => found.archive_check = Some(reader.bool()?),
                 b"option-archive-copy" => found.archive_copy = Some(reader.bool()?),
@@ -272,7 +274,9 @@ impl Attributes {
         }
         let map = match (self.size_map, self.size_map_delta) {
             (None, None) => None,
-            (Some(size_repo_bytes), Some(size_repo_delta_bytes)) => Some(MapSizes { size_repo_bytes, size_repo_delta_bytes }),
+            (Some(size_repo_bytes), Some(size_repo_delta_bytes)) => {
+                Some(MapSizes { size_repo_bytes, size_repo_delta_bytes })
+            }
             (Some(_), None) => return Err(ValueProblem::Missing("backup-info-repo-size-map-delta")),
             (None, Some(_)) => return Err(ValueProblem::Missing("backup-info-repo-size-map")),
         };
@@ -323,7 +327,10 @@ pub(crate) fn read_segment(
 }
 
 /// Reads an LSN or `null`.
-pub(crate) fn read_lsn(reader: &mut JsonReader<'_>, attribute: &'static str) -> Result<Option<StoredLsn>, ValueProblem> {
+pub(crate) fn read_lsn(
+    reader: &mut JsonReader<'_>,
+    attribute: &'static str,
+) -> Result<Option<StoredLsn>, ValueProblem> {
     let Some(text) = reader.string_or_null()? else { return Ok(None) };
     StoredLsn::parse(&text).map(Some).ok_or(ValueProblem::Attribute { attribute, reason: "is not an LSN" })
 }

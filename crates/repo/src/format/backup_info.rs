@@ -317,7 +317,13 @@ mod tests {
             \"option-archive-check\":false,\"option-archive-copy\":false,\"option-backup-standby\":false,\
             \"option-checksum-page\":false,\"option-compress\":true,\"option-hardlink\":false,\"option-online\":false}";
         let (key, value) = line.split_once('=').unwrap();
-        let entry = IniEntry { line: 1, section: SECTION_BACKUP, key: key.as_bytes(), value: value.as_bytes(), ascending: true };
+        let entry = IniEntry {
+            line: 1,
+            section: SECTION_BACKUP,
+            key: key.as_bytes(),
+            value: value.as_bytes(),
+            ascending: true,
+        };
         let backup = BackupEntry::read(&entry).unwrap();
         assert_eq!((backup.archive_start, backup.options.online, backup.error), (None, false, Some(false)));
         let mut out = Vec::new();
@@ -364,7 +370,9 @@ mod tests {
         let catalog = CatalogNumbers { catalog_version: 202209061, control_version: 1300 };
         let mut info = BackupInfo::new(None, PgVersion::V15, SystemId(7), catalog);
         let text = String::from_utf8(info.write()).unwrap();
-        assert!(text.starts_with("[backrest]\nbackrest-format=5\nbackrest-version=\"2.60.0\"\n\n[db]\ndb-catalog-version=202209061\n"));
+        assert!(text.starts_with(
+            "[backrest]\nbackrest-format=5\nbackrest-version=\"2.60.0\"\n\n[db]\ndb-catalog-version=202209061\n"
+        ));
         assert_eq!(info.upgrade(PgVersion::V18, SystemId(8), catalog).unwrap().number(), 2);
         assert_eq!(BackupInfo::parse(&info.write()).unwrap(), info);
     }
@@ -387,19 +395,43 @@ mod tests {
         let file = sample(SAMPLE);
         for (from, to, expected) in [
             ("\n20261122-061817F={", "\nlatest={", "key 'latest': the key is not a backup label"),
-            ("\"backup-prior\":\"20261122-061817F\"", "\"backup-prior\":\"20261122-061816F\"", "attribute 'backup-prior' is not an earlier backup"),
-            ("\"backup-reference\":[\"20261122-061817F\"]", "\"backup-reference\":[\"20261122-061816F\"]", "attribute 'backup-reference' names a backup that is not there"),
-            ("\"backup-reference\":[\"20261122-061817F\"]", "\"backup-reference\":[\"../x\"]", "attribute 'backup-reference' is not a backup label"),
+            (
+                "\"backup-prior\":\"20261122-061817F\"",
+                "\"backup-prior\":\"20261122-061816F\"",
+                "attribute 'backup-prior' is not an earlier backup",
+            ),
+            (
+                "\"backup-reference\":[\"20261122-061817F\"]",
+                "\"backup-reference\":[\"20261122-061816F\"]",
+                "attribute 'backup-reference' names a backup that is not there",
+            ),
+            (
+                "\"backup-reference\":[\"20261122-061817F\"]",
+                "\"backup-reference\":[\"../x\"]",
+                "attribute 'backup-reference' is not a backup label",
+            ),
             ("\"backup-type\":\"diff\"", "\"backup-type\":\"incr\"", "attribute 'backup-type' is not the type"),
             ("\"backup-type\":\"diff\"", "\"backup-type\":\"x\"", "attribute 'backup-type' is not full, diff or incr"),
             ("\"backup-prior\":\"20261122-061817F\",", "", "attribute 'backup-prior' is missing"),
             ("\"db-id\":1,", "\"db-id\":2,", "attribute 'db-id' is not in the history"),
             ("\"db-id\":1,", "\"db-id\":0,", "attribute 'db-id' is zero"),
-            ("\"backup-timestamp-stop\":1", "\"backup-timestamp-stop\":-1", "attribute 'backup-timestamp-stop' is before 1970"),
-            ("\"backup-archive-stop\":\"0", "\"backup-archive-stop\":\"x", "attribute 'backup-archive-stop' is not the name of a WAL segment"),
+            (
+                "\"backup-timestamp-stop\":1",
+                "\"backup-timestamp-stop\":-1",
+                "attribute 'backup-timestamp-stop' is before 1970",
+            ),
+            (
+                "\"backup-archive-stop\":\"0",
+                "\"backup-archive-stop\":\"x",
+                "attribute 'backup-archive-stop' is not the name of a WAL segment",
+            ),
             ("\"option-online\":true", "\"option-online\":1", "expected true or false"),
             ("\"option-online\":true", "\"option-online\":true,\"option-online\":true", "not in ascending order"),
-            ("\n20261122-061817F_20261122-061818D={", "\n20261122-061817F={", "attribute 'backup-type' is not the type"),
+            (
+                "\n20261122-061817F_20261122-061818D={",
+                "\n20261122-061817F={",
+                "attribute 'backup-type' is not the type",
+            ),
         ] {
             let error = BackupInfo::parse(&resealed(&file, from, to)).unwrap_err();
             assert!(!error.is_checksum() && error.to_string().contains(expected), "{to} gave: {error}");
@@ -409,7 +441,11 @@ mod tests {
 
     #[test]
     fn in07_unknown_attributes_survive_a_change() {
-        let file = resealed(&sample(SAMPLE), "\"backup-type\":\"diff\",", "\"backup-tx\":{\"a\": [1]},\"backup-type\":\"diff\",");
+        let file = resealed(
+            &sample(SAMPLE),
+            "\"backup-type\":\"diff\",",
+            "\"backup-tx\":{\"a\": [1]},\"backup-type\":\"diff\",",
+        );
         let mut info = BackupInfo::parse(&file).unwrap();
         assert_eq!(info.write(), file);
         info.annotate(&label(DIFF), [("a", "b")]).unwrap();

@@ -109,12 +109,15 @@ impl DbHistory {
     pub(crate) fn write<E>(&self, kind: HistoryKind, writer: &mut InfoWriter<'_, E>) -> Result<(), E> {
         let current = self.current();
         if let Some(catalog) = current.catalog {
-            writer.entry(SECTION_DB, b"db-catalog-version", |out| json::write_u64(out, catalog.catalog_version.into()))?;
-            writer.entry(SECTION_DB, b"db-control-version", |out| json::write_u64(out, catalog.control_version.into()))?;
+            writer
+                .entry(SECTION_DB, b"db-catalog-version", |out| json::write_u64(out, catalog.catalog_version.into()))?;
+            writer
+                .entry(SECTION_DB, b"db-control-version", |out| json::write_u64(out, catalog.control_version.into()))?;
         }
         writer.entry(SECTION_DB, b"db-id", |out| json::write_u64(out, current.id.number().into()))?;
         writer.entry(SECTION_DB, b"db-system-id", |out| json::write_u64(out, current.system_id.0))?;
-        writer.entry(SECTION_DB, b"db-version", |out| json::write_string(out, current.version.to_string().as_bytes()))?;
+        writer
+            .entry(SECTION_DB, b"db-version", |out| json::write_string(out, current.version.to_string().as_bytes()))?;
         for generation in &self.generations {
             writer.entry(SECTION_HISTORY, generation.id.to_string().as_bytes(), |out| generation.write(kind, out))?;
         }
@@ -188,8 +191,9 @@ impl DbHistoryReader {
         match entry.key {
             b"db-id" => {
                 let id = read_value(entry, JsonReader::u32)?;
-                self.current =
-                    Some(HistoryId::new(id).ok_or_else(|| entry.error(ValueProblem::Refused("a history id is not zero")))?);
+                self.current = Some(
+                    HistoryId::new(id).ok_or_else(|| entry.error(ValueProblem::Refused("a history id is not zero")))?,
+                );
                 Ok(())
             }
             b"db-catalog-version" | b"db-control-version" if self.kind == HistoryKind::Backup => Ok(()),

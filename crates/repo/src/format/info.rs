@@ -72,6 +72,10 @@ impl Envelope {
         self.version = RawText::from(BACKREST_VERSION);
     }
 
+    pub(crate) fn set_cipher_pass(&mut self, pass: Option<CipherPass>) {
+        self.cipher_pass = pass;
+    }
+
     /// Keeps entries of sections that the envelope does not read.
     pub(crate) fn add_unknown(&mut self, mut unknown: UnknownEntries) {
         self.unknown.0.append(&mut unknown.0);
@@ -82,7 +86,10 @@ impl Envelope {
 ///
 /// They are kept when a file is written again, so that what a newer version stored is not lost (faults.md IN07).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct UnknownEntries(BTreeMap<(Box<[u8]>, Box<[u8]>), Box<[u8]>>);
+pub struct UnknownEntries(BTreeMap<EntryName, Box<[u8]>>);
+
+/// Section and key.
+type EntryName = (Box<[u8]>, Box<[u8]>);
 
 impl UnknownEntries {
     /// Keeps an entry.
@@ -307,7 +314,11 @@ impl<'a, E> InfoWriter<'a, E> {
             value.into()
         };
         let mut pending = vec![
-            Pending { section: SECTION_BACKREST, key: KEY_FORMAT, value: REPOSITORY_FORMAT.to_string().into_bytes().into() },
+            Pending {
+                section: SECTION_BACKREST,
+                key: KEY_FORMAT,
+                value: REPOSITORY_FORMAT.to_string().into_bytes().into(),
+            },
             Pending { section: SECTION_BACKREST, key: KEY_VERSION, value: text(envelope.version.as_bytes()) },
         ];
         if let Some(pass) = &envelope.cipher_pass {
@@ -356,7 +367,8 @@ impl<'a, E> InfoWriter<'a, E> {
 
     /// Writes the pending entries that stand before `next`.
     fn write_pending(&mut self, next: Option<(&[u8], &[u8])>) -> Result<(), E> {
-        while let Some(pending) = self.pending.next_if(|pending| next.is_none_or(|next| (pending.section, pending.key) < next))
+        while let Some(pending) =
+            self.pending.next_if(|pending| next.is_none_or(|next| (pending.section, pending.key) < next))
         {
             self.write(pending.section, pending.key, &pending.value)?;
         }
@@ -429,7 +441,8 @@ mod tests {
 
     fn write(envelope: &Envelope, rows: &Rows) -> Vec<u8> {
         write_to_vec(envelope, |writer| {
-            rows.iter().try_for_each(|(section, key, value)| writer.entry(section, key, |out| out.extend_from_slice(value)))
+            rows.iter()
+                .try_for_each(|(section, key, value)| writer.entry(section, key, |out| out.extend_from_slice(value)))
         })
     }
 
@@ -472,7 +485,9 @@ mod tests {
     fn a_checksum_in_the_first_section_is_read() {
         // As versions before 2.17 wrote it.
         let checksum = "backrest-checksum=\"dfe40935642c2445b4783ef3796135d93d10442f\"\n";
-        let old = VECTOR.replace(checksum, "").replace("[backrest]\nbackrest-f", &format!("[backrest]\n{checksum}backrest-f"));
+        let old = VECTOR
+            .replace(checksum, "")
+            .replace("[backrest]\nbackrest-f", &format!("[backrest]\n{checksum}backrest-f"));
         assert!(read(old.as_bytes()).is_ok());
     }
 

@@ -256,7 +256,18 @@ mod tests {
 
     #[test]
     fn bk22_keys_are_raw_bytes_and_may_have_equals() {
-        for key in [&b"a=b"[..], b"eq={\"a\":1}x", b"q\"uo", b"back\\slash", b" lead", b"trail ", b"tab\t", b"#x", b"[x", b"\xff\x01"] {
+        for key in [
+            &b"a=b"[..],
+            b"eq={\"a\":1}x",
+            b"q\"uo",
+            b"back\\slash",
+            b" lead",
+            b"trail ",
+            b"tab\t",
+            b"#x",
+            b"[x",
+            b"\xff\x01",
+        ] {
             let file = [b"[s]\n", key, b"={\"size\":0}\n"].concat();
             assert_eq!(rows(&file).unwrap(), vec![("s".to_owned(), key.to_vec(), b"{\"size\":0}".to_vec())]);
         }
@@ -287,7 +298,7 @@ mod tests {
             let error = rows_in_pieces(&long, piece).unwrap_err();
             assert_eq!(error, FormatError::Line { line: 2, problem: LineProblem::TooLong { limit_bytes: 1000 } });
         }
-        let many = b"[s]\n".repeat(1).into_iter().chain(b"a=1\n".repeat(30_000)).collect::<Vec<u8>>();
+        let many = b"[s]\n".iter().copied().chain(b"a=1\n".repeat(30_000)).collect::<Vec<u8>>();
         assert_eq!(rows(&many), Err(FormatError::TooLarge { limit_bytes: 100_000 }));
     }
 

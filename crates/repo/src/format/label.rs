@@ -93,7 +93,8 @@ impl LabelTime {
     /// Reads `YYYYMMDD-HHMMSS`.
     pub fn parse(text: &[u8]) -> Option<Self> {
         let time = Self(text.try_into().ok()?);
-        let formed = time.0.iter().enumerate().all(|(at, byte)| if at == 8 { *byte == b'-' } else { byte.is_ascii_digit() });
+        let formed =
+            time.0.iter().enumerate().all(|(at, byte)| if at == 8 { *byte == b'-' } else { byte.is_ascii_digit() });
         formed.then_some(time)
     }
 
@@ -278,9 +279,20 @@ mod tests {
     #[test]
     fn hi04_other_texts_are_refused() {
         for bad in [
-            "", "latest", "20261122-061730", "20261122-061730D", "20261122-061730F_", "20261122-061730F/..", "../20261122-0617F",
-            "20261122-061730F_20261122-061736F", "20261122-061730F_20261122-061736Dx", "2026112 -061730F", "20261122_061730F",
-            "20261122-061730F\n", "20261122-061730F\0", "２0261122-061730F",
+            "",
+            "latest",
+            "20261122-061730",
+            "20261122-061730D",
+            "20261122-061730F_",
+            "20261122-061730F/..",
+            "../20261122-0617F",
+            "20261122-061730F_20261122-061736F",
+            "20261122-061730F_20261122-061736Dx",
+            "2026112 -061730F",
+            "20261122_061730F",
+            "20261122-061730F\n",
+            "20261122-061730F\0",
+            "２0261122-061730F",
         ] {
             assert!(BackupLabel::parse(bad).is_err(), "{bad:?}");
         }

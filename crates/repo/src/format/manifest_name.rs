@@ -132,7 +132,14 @@ mod tests {
 
     #[test]
     fn bk22_odd_names_are_names() {
-        for good in [&b"pg_data"[..], b"pg_tblspc/16384", b"pg_data/...", b"pg_data/ a=b", b"pg_data/\xff\t#[", b"pg_data/a\\b\"c"] {
+        for good in [
+            &b"pg_data"[..],
+            b"pg_tblspc/16384",
+            b"pg_data/...",
+            b"pg_data/ a=b",
+            b"pg_data/\xff\t#[",
+            b"pg_data/a\\b\"c",
+        ] {
             assert_eq!(ManifestName::parse(good).unwrap().as_bytes(), good);
         }
     }

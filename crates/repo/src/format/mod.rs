@@ -2,6 +2,7 @@
 //!
 //! - [`label`], [`archive_id`], [`stanza`], [`manifest_name`], [`checksum`]: names; [`path`]: where everything is
 //! - [`archive_info`], [`backup_info`] (with [`backup_entry`]) and [`db_history`]: the two info files
+//! - [`manifest`]: the complete list of what one backup holds
 //! - [`ini`], [`json`] and [`info`]: the text dialect, and what all info files have in common
 
 pub mod annotation;
@@ -19,6 +20,7 @@ pub mod info;
 pub mod ini;
 pub mod json;
 pub mod label;
+pub mod manifest;
 pub mod manifest_name;
 pub mod path;
 #[cfg(test)]
@@ -39,6 +41,7 @@ pub use compress_type::CompressType;
 pub use db_history::{DbGeneration, DbHistory};
 pub use error::FormatError;
 pub use label::{BackupLabel, BackupType, LabelTime};
+pub use manifest::{Manifest, ManifestBuilder, ManifestReader};
 pub use manifest_name::ManifestName;
 pub use path::WalObjectName;
 pub use stanza::Stanza;

@@ -159,7 +159,12 @@ pub enum StoredFile {
 /// # Errors
 /// [`PathError`] when the name is not UTF-8: a storage path is text, as the keys of an object store are. Such a file
 /// can be kept in a bundle, where its name is only in the manifest.
-pub fn file(stanza: &Stanza, label: &BackupLabel, name: &ManifestName, stored: StoredFile) -> Result<StoragePath, PathError> {
+pub fn file(
+    stanza: &Stanza,
+    label: &BackupLabel,
+    name: &ManifestName,
+    stored: StoredFile,
+) -> Result<StoragePath, PathError> {
     let extension = match stored {
         StoredFile::Whole(compress) => compress.extension(),
         StoredFile::BlockIncremental => BLOCK_INCR_EXTENSION,
@@ -366,7 +371,16 @@ mod tests {
             assert_eq!(name.to_string(), text);
             assert!(text.starts_with(&WalObjectName::prefix(name.segment, name.partial)));
         }
-        for bad in ["", OBJECT.get(..64).unwrap(), &format!("{OBJECT}.xz"), &format!("{OBJECT}.gz.gz"), &OBJECT.to_lowercase(), "00000002.history", "00000001000000000000000A.00000028.backup", &format!("{OBJECT}é")] {
+        for bad in [
+            "",
+            OBJECT.get(..64).unwrap(),
+            &format!("{OBJECT}.xz"),
+            &format!("{OBJECT}.gz.gz"),
+            &OBJECT.to_lowercase(),
+            "00000002.history",
+            "00000001000000000000000A.00000028.backup",
+            &format!("{OBJECT}é"),
+        ] {
             assert_eq!(WalObjectName::parse(bad), None, "{bad}");
         }
     }

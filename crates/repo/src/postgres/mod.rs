@@ -2,8 +2,8 @@
 //!
 //! All numbers in PostgreSQL's own files are read as little endian, as on every platform that the original supports.
 
-pub mod data_path;
 pub mod control_file;
+pub mod data_path;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod hex_field;
@@ -19,8 +19,8 @@ pub mod wal_file_name;
 pub mod wal_header;
 pub mod wal_segment;
 
-pub use data_path::DataLayout;
 pub use control_file::ControlFile;
+pub use data_path::DataLayout;
 pub use lsn::Lsn;
 pub use page::{Page, PageSize};
 pub use system_id::SystemId;

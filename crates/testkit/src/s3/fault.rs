@@ -20,6 +20,7 @@ pub enum S3Operation {
     UploadPart,
     CompleteMultipartUpload,
     AbortMultipartUpload,
+    ListMultipartUploads,
     Other,
 }
 
@@ -30,6 +31,7 @@ impl S3Operation {
         match (method.as_str(), key) {
             ("GET", true) if !has("uploadId") => Self::GetObject,
             ("GET", false) if !has("uploads") && !has("location") => Self::ListObjects,
+            ("GET", false) if has("uploads") => Self::ListMultipartUploads,
             ("HEAD", true) => Self::HeadObject,
             ("PUT", true) if has("uploadId") => Self::UploadPart,
             ("PUT", true) => Self::PutObject,
@@ -41,6 +43,11 @@ impl S3Operation {
             _ => Self::Other,
         }
     }
+
+    /// Whether it changes which uploads are unfinished.
+    pub(super) fn is_of_upload(self) -> bool {
+        matches!(self, Self::CreateMultipartUpload | Self::CompleteMultipartUpload | Self::AbortMultipartUpload)
+    }
 }
 
 /// A request as a rule sees it; the body is not read yet.
@@ -48,8 +55,12 @@ impl S3Operation {
 pub struct RequestInfo {
     /// What it asks for.
     pub operation: S3Operation,
+    /// The bucket.
+    pub bucket: String,
     /// The object's key, decoded; empty when there is none.
     pub key: String,
+    /// The query as sent.
+    pub query: String,
     /// Its headers.
     pub headers: HeaderMap,
 }

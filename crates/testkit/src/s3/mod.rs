@@ -10,6 +10,7 @@ pub mod server;
 mod service;
 mod tcp;
 mod thread;
+mod uploads;
 
 pub use certificate::TestCertificate;
 pub use fault::{Fault, RequestInfo, Rule, S3Operation};

@@ -1,5 +1,6 @@
 //! The layer in front of s3s: applies the rules, counts, and closes the gaps that s3s-fs has against S3
-//! (a read with a stale `If-Match` must be refused; a refused write must leave nothing).
+//! (a read with a stale `If-Match` must be refused, a refused write must leave nothing, unfinished uploads can be
+//! listed and are unknown when they are over).
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -22,6 +23,7 @@ use tokio::time::Sleep;
 
 use super::fault::{Fault, RequestInfo, Rule, S3Operation};
 use super::tcp::ResetSwitch;
+use super::uploads::Uploads;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -33,6 +35,7 @@ pub(super) struct Shared {
     rules: Mutex<Vec<Rule>>,
     counts: Mutex<BTreeMap<S3Operation, u64>>,
     last: Mutex<BTreeMap<S3Operation, RequestInfo>>,
+    uploads: Uploads,
     /// s3s-fs looks whether an object exists before it reads the new one: conditional writes take turns.
     conditional_write: tokio::sync::Mutex<()>,
 }
@@ -121,13 +124,20 @@ fn hard_reset(reset: &ResetSwitch) -> io::Error {
 }
 
 fn describe(request: &Request<Incoming>) -> RequestInfo {
-    let uri = request.uri();
-    let key = uri.path().trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
-    let operation = S3Operation::of(request.method(), uri.query().unwrap_or(""), !key.is_empty());
-    RequestInfo { operation, key: percent_decode(key), headers: request.headers().clone() }
+    let (uri, headers) = (request.uri(), request.headers());
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
+    let host = host.split(':').next().unwrap_or("");
+    let path = uri.path().trim_start_matches('/');
+    let (bucket, key) = match host.strip_suffix(".localhost") {
+        Some(bucket) => (bucket, path),
+        None => path.split_once('/').unwrap_or((path, "")),
+    };
+    let query = uri.query().unwrap_or("").to_owned();
+    let operation = S3Operation::of(request.method(), &query, !key.is_empty());
+    RequestInfo { operation, bucket: bucket.to_owned(), key: percent_decode(key), query, headers: headers.clone() }
 }
 
-fn percent_decode(text: &str) -> String {
+pub(super) fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
@@ -155,6 +165,12 @@ async fn carry_out(
     {
         return error_answer(StatusCode::BAD_REQUEST, code);
     }
+    if info.operation == S3Operation::ListMultipartUploads {
+        return scripted(StatusCode::OK, &[("content-type", "application/xml".to_owned())], shared.uploads.list(info));
+    }
+    if shared.uploads.is_unknown(info) {
+        return error_answer(StatusCode::NOT_FOUND, "NoSuchUpload");
+    }
     let conditional = head.headers.contains_key(header::IF_MATCH) || head.headers.contains_key(header::IF_NONE_MATCH);
     let _turn = match conditional && head.method == Method::PUT {
         true => Some(shared.conditional_write.lock().await),
@@ -171,7 +187,15 @@ async fn carry_out(
     {
         return error_answer(StatusCode::PRECONDITION_FAILED, "PreconditionFailed");
     }
-    Ok(answer.map(|body| body.map_err(BoxError::from).boxed_unsync()))
+    let is_upload = info.operation.is_of_upload() && answer.status().is_success();
+    let answer = answer.map(|body| body.map_err(BoxError::from).boxed_unsync());
+    if !is_upload {
+        return Ok(answer);
+    }
+    let (head, body) = answer.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    shared.uploads.note(info, &body);
+    Ok(Response::from_parts(head, Full::new(body).map_err(from_infallible).boxed_unsync()))
 }
 
 /// The code with which S3 refuses a body that is not the one it was announced as.

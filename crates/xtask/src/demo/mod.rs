@@ -1,6 +1,6 @@
 //! `cargo xtask demo`: a cluster is backed up, destroyed and restored to a moment before a mistake.
 //!
-//! All parts are real: a server of `PostgreSQL` 17, a repository, and `pgbr` as its archive command and for every step.
+//! All parts are real: a server of `PostgreSQL` 17, an S3 server that speaks HTTPS, and `pgbr` as its archive command and for every step.
 //! `PGBR_DEMO_BINARY` names another program with the same command line, such as the original.
 
 mod report;
@@ -36,6 +36,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let before = demo.work_and_a_mistake()?;
     demo.destroy_and_restore(&before)?;
     demo.prove(&before)?;
+    println!("\n{}", store.content()?);
     demo.report.print_total();
     Ok(())
 }

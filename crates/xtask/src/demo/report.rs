@@ -43,7 +43,7 @@ impl Report {
     }
 
     pub(super) fn print_total(&self) {
-        println!("\n{} steps in {:.1} s: what was lost is back", self.step, self.started.elapsed().as_secs_f64());
+        println!("{} steps in {:.1} s: what was lost is back", self.step, self.started.elapsed().as_secs_f64());
     }
 }
 
