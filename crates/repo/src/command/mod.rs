@@ -3,5 +3,6 @@
 pub mod archive;
 pub mod control;
 pub mod info;
+pub mod repo;
 pub mod restore;
 pub mod stanza;
