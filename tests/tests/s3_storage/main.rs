@@ -1,7 +1,10 @@
 //! The S3 backend over real sockets: against a real server (`real`, `certificates`) and against scripted answers
 //! (`reads`, `writes`, `lists`, `waits`).
 
+#![expect(clippy::unwrap_used, reason = "a test may stop where it stands, helpers of tests too")]
+
 mod certificates;
+mod conformance;
 mod credentials;
 mod lists;
 mod oracle;
@@ -47,7 +50,10 @@ fn open(options: &S3Options) -> S3Storage {
 
 /// A real server with the bucket, and options that reach it.
 fn real_server(root: &Path) -> (S3Server, S3Options) {
-    let server = S3Server::start(root).unwrap();
+    with_bucket(S3Server::start(root).unwrap())
+}
+
+fn with_bucket(server: S3Server) -> (S3Server, S3Options) {
     server.create_bucket(BUCKET).unwrap();
     let mut options = options(&server.url(), server.key(), server.secret());
     options.ca_file = Some(server.ca_file());

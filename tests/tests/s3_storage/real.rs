@@ -36,6 +36,9 @@ async fn objects_are_written_read_listed_and_removed() {
     storage.remove(&path("backup/x")).await.unwrap();
     storage.remove(&path("backup/x")).await.unwrap();
     assert!(storage.info(&path("backup/x")).await.unwrap_err().is_missing());
+    storage.remove(&path("archive/demo/archive.info/below")).await.unwrap();
+    assert!(storage.info(&path("archive/demo/archive.info/below")).await.unwrap_err().is_missing());
+    assert!(read(&storage, "archive/demo/archive.info/below").await.unwrap_err().is_missing());
     assert!(read(&storage, "backup/x").await.unwrap_err().is_missing());
     storage.remove_tree(&path("archive")).await.unwrap();
     storage.remove_tree(&path("archive")).await.unwrap();

@@ -264,10 +264,10 @@ fn plan_contents(
         };
         let (changes, descend) = decide(tree, &full_name, &info, text.as_deref());
         actions.extend(changes.into_iter().flatten().map(|change| CleanAction { path: path.clone(), change }));
-        if descend == Descend::Yes {
-            if let Some(inner) = directory.open_below(&here)? {
-                plan_contents(&inner, &full_name, &path, tree, &[], depth + 1, actions)?;
-            }
+        if descend == Descend::Yes
+            && let Some(inner) = directory.open_below(&here)?
+        {
+            plan_contents(&inner, &full_name, &path, tree, &[], depth + 1, actions)?;
         }
     }
     Ok(())

@@ -52,6 +52,7 @@ pub struct EntryInfo {
 }
 
 impl EntryInfo {
+    #[allow(clippy::useless_conversion, reason = "the number of names is narrower on some platforms")]
     fn from_stat(stat: &Stat) -> Self {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => EntryKind::File,

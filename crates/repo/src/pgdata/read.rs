@@ -299,7 +299,7 @@ mod tests {
         let socket = std::os::unix::net::UnixListener::bind(cluster.pg("socket")).unwrap();
         rustix::fs::mknodat(
             rustix::fs::CWD,
-            &cluster.pg("fifo"),
+            cluster.pg("fifo"),
             rustix::fs::FileType::Fifo,
             Mode::from_raw_mode(0o600),
             0,

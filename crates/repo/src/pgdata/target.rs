@@ -59,7 +59,7 @@ impl Target {
     pub fn directory(&self, pgdata: &[u8]) -> Result<Vec<u8>, PgDataError> {
         match &self.kind {
             TargetKind::Data => Ok(self.path.clone()),
-            _ => absolute(&self.path, &parent(&path_in_pgdata(pgdata, &self.name))),
+            _ => absolute(&self.path, parent(&path_in_pgdata(pgdata, &self.name))),
         }
     }
 }

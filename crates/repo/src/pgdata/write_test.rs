@@ -169,7 +169,7 @@ fn hard_links_keep_their_content() {
 #[test]
 fn special_files_are_never_opened_for_good() {
     let place = Place::new();
-    rustix::fs::mknodat(rustix::fs::CWD, &place.pg("fifo"), rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
+    rustix::fs::mknodat(rustix::fs::CWD, place.pg("fifo"), rustix::fs::FileType::Fifo, Mode::from_raw_mode(0o600), 0)
         .unwrap();
     std::fs::create_dir(place.pg("directory")).unwrap();
     let roots = place.roots();
@@ -209,7 +209,7 @@ fn directories_get_their_mode_whatever_the_umask() {
     assert!(!root.create_directory(&relative("a"), EntryMode::directory(0o700), Ids::current()).unwrap());
     assert_eq!(std::fs::metadata(place.pg("a")).unwrap().mode() & 0o7777, 0o775);
     std::fs::write(place.pg("f"), "").unwrap();
-    std::fs::set_permissions(place.pg("f"), std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(place.pg("f"), std::fs::Permissions::from_mode(0o000)).unwrap();
     root.set_mode(&relative("f"), EntryMode::file(0o640)).unwrap();
     assert_eq!(std::fs::metadata(place.pg("f")).unwrap().mode() & 0o7777, 0o640);
 

@@ -90,6 +90,13 @@ impl StorageError {
         }))
     }
 
+    /// The same failure, judged anew by somebody who knows more.
+    #[must_use]
+    pub fn with_class(mut self, class: ErrorClass) -> Self {
+        self.0.class = class;
+        self
+    }
+
     /// The same failure with the store's own wish for the next try (`Retry-After`).
     #[must_use]
     pub fn with_retry_after(mut self, wait: Duration) -> Self {

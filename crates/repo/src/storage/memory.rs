@@ -389,3 +389,20 @@ fn fail(class: ErrorClass, operation: Operation, path: &StoragePath, what: &str)
 fn usize_of(offset: u64) -> usize {
     usize::try_from(offset).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance;
+    use super::*;
+    use crate::clock::SystemClock;
+
+    #[tokio::test]
+    async fn the_suite_passes() {
+        for conditions in [ConditionSupport::Checked, ConditionSupport::Ignored, ConditionSupport::Refused] {
+            let options = MemoryOptions { conditions, page_entries: 3, ..MemoryOptions::default() };
+            let storage = Arc::new(MemoryStorage::new(Arc::new(SystemClock), options));
+            conformance::run(Arc::clone(&storage) as Arc<dyn Storage>, &StoragePath::root()).await.unwrap();
+            assert!(storage.objects().is_empty());
+        }
+    }
+}

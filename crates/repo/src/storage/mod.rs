@@ -2,17 +2,23 @@
 //!
 //! [`Storage`] is the small core that a backend implements; conveniences stand above it ([`StorageExt`],
 //! [`Uploader`]). Wrappers implement the same trait, wholly: [`RetryStorage`], [`LimitStorage`], [`FaultStorage`]. The
-//! usual stack is retry around limit around a backend, so that nothing holds a place while it waits for the next try.
+//! usual stack is limit around retry around a backend: waiting for a place is not taken for the store's silence, and a
+//! request that waits for its next try keeps its place, which is what a store that asks to slow down wants.
 //! What every backend must do is the suite in `conformance`.
 //!
 //! POSIX extras that a repository can use where they exist (links, empty directories) are behind [`Storage::posix`].
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod error;
 mod ext;
+pub mod fault;
+mod limit;
 mod local;
 mod memory;
 mod path;
 mod range;
+pub mod retry;
 mod upload;
 pub mod s3;
 
@@ -25,9 +31,12 @@ use futures_util::Stream;
 
 pub use error::{Attempt, ErrorClass, Operation, StorageError};
 pub use ext::{LIST_ENTRIES_MAX, StorageExt};
+pub use fault::FaultStorage;
+pub use limit::LimitStorage;
 pub use local::LocalStorage;
 pub use memory::{ConditionSupport, MemoryOptions, MemoryStorage};
 pub use path::{PathError, StoragePath};
+pub use retry::RetryStorage;
 pub use upload::Uploader;
 
 /// The result of a storage operation, boxed so that the trait can be used as `dyn Storage`.

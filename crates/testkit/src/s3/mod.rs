@@ -5,6 +5,7 @@
 
 pub mod certificate;
 pub mod fault;
+mod flat;
 pub mod scripted;
 pub mod server;
 mod service;

@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::certificate::TestCertificate;
 use super::fault::{Fault, RequestInfo, Rule, S3Operation};
+use super::flat::FlatKeys;
 use super::service::{Shared, serve};
 use super::tcp::accept;
 use super::thread::ServerThread;
@@ -43,12 +44,22 @@ impl S3Server {
 
     /// As [`S3Server::start`], showing this certificate.
     pub fn start_with(root: &Path, certificate: &TestCertificate) -> io::Result<Self> {
+        Self::run(root, certificate, false)
+    }
+
+    /// As [`S3Server::start`]; an object may have the name of a "folder" of others, as in S3. For that the objects'
+    /// files have other names than their keys.
+    pub fn start_flat(root: &Path) -> io::Result<Self> {
+        Self::run(root, &TestCertificate::localhost()?, true)
+    }
+
+    fn run(root: &Path, certificate: &TestCertificate, flat: bool) -> io::Result<Self> {
         let (key, secret) = ("TESTKEYID".to_owned(), "TESTKEYSECRETVALUE".to_owned());
         let files = tempfile::tempdir()?;
         certificate.write_pem(&files.path().join("ca.pem"))?;
         let tls = TlsAcceptor::from(certificate.server_config()?);
-        let store = open_store(root, &key, &secret)?;
-        let shared = Arc::new(Shared::default());
+        let store = open_store(root, &key, &secret, flat)?;
+        let shared = Arc::new(Shared::new(root));
         let serving = Arc::clone(&shared);
         let thread = ServerThread::start(move |listener| serve_listener(listener, tls, store, serving))?;
         Ok(Self { thread, shared, root: root.to_owned(), files, key, secret })
@@ -123,18 +134,21 @@ impl S3Server {
 pub async fn serve_forever(root: &Path, port: u16, cert_out: &Path, key: &str, secret: &str) -> io::Result<()> {
     let certificate = TestCertificate::localhost()?;
     certificate.write_pem(cert_out)?;
-    let store = open_store(root, key, secret)?;
+    let store = open_store(root, key, secret, false)?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on {}", listener.local_addr()?);
     let tls = TlsAcceptor::from(certificate.server_config()?);
-    serve_listener(listener, tls, store, Arc::new(Shared::default())).await;
+    serve_listener(listener, tls, store, Arc::new(Shared::new(root))).await;
     Ok(())
 }
 
-fn open_store(root: &Path, key: &str, secret: &str) -> io::Result<S3Service> {
+fn open_store(root: &Path, key: &str, secret: &str, flat: bool) -> io::Result<S3Service> {
     std::fs::create_dir_all(root)?;
     let files = s3s_fs::FileSystem::new(root).map_err(|error| io::Error::other(format!("{error:?}")))?;
-    let mut builder = S3ServiceBuilder::new(files);
+    let mut builder = match flat {
+        true => S3ServiceBuilder::new(FlatKeys(files)),
+        false => S3ServiceBuilder::new(files),
+    };
     builder.set_auth(SimpleAuth::from_single(key, secret));
     builder.set_host(LoopbackHost(SingleDomain::new("localhost").map_err(io::Error::other)?));
     Ok(builder.build())

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     counts: Mutex<BTreeMap<S3Operation, u64>>,
     last: Mutex<BTreeMap<S3Operation, RequestInfo>>,
     uploads: Uploads,
+    /// The folder of the buckets.
+    root: PathBuf,
     /// s3s-fs looks whether an object exists before it reads the new one: conditional writes take turns.
     conditional_write: tokio::sync::Mutex<()>,
 }
@@ -45,6 +48,17 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Shared {
+    pub(super) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), ..Self::default() }
+    }
+
+    /// Whether a part of the key before its end is an object: s3s-fs answers 500 then, because a file has no entries.
+    fn is_below_object(&self, request: &RequestInfo) -> bool {
+        let mut parents = Path::new(&request.key).ancestors().skip(1);
+        let bucket = self.root.join(&request.bucket);
+        parents.any(|parent| !parent.as_os_str().is_empty() && bucket.join(parent).is_file())
+    }
+
     pub(super) fn add_rule(&self, rule: Rule) {
         lock(&self.rules).push(rule);
     }
@@ -167,6 +181,14 @@ async fn carry_out(
     }
     if info.operation == S3Operation::ListMultipartUploads {
         return scripted(StatusCode::OK, &[("content-type", "application/xml".to_owned())], shared.uploads.list(info));
+    }
+    if shared.is_below_object(info) {
+        match info.operation {
+            S3Operation::DeleteObject => return scripted(StatusCode::NO_CONTENT, &[], Bytes::new()),
+            S3Operation::GetObject => return error_answer(StatusCode::NOT_FOUND, "NoSuchKey"),
+            S3Operation::HeadObject => return scripted(StatusCode::NOT_FOUND, &[], Bytes::new()),
+            _ => {}
+        }
     }
     if shared.uploads.is_unknown(info) {
         return error_answer(StatusCode::NOT_FOUND, "NoSuchUpload");

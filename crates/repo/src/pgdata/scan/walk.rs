@@ -332,10 +332,10 @@ impl<'a> Walk<'a> {
             paths.iter().find(|path| path.name == name).map(|path| (path.mode, path.owner.clone()))
         };
         let paths = &mut self.scan.paths;
-        if !paths.iter().any(|path| path.name == TABLESPACES_NAME.as_bytes()) {
-            if let Some((mode, owner)) = attributes_of(paths, PGDATA_NAME.as_bytes()) {
-                paths.push(ScannedPath { name: TABLESPACES_NAME.into(), mode, owner });
-            }
+        if !paths.iter().any(|path| path.name == TABLESPACES_NAME.as_bytes())
+            && let Some((mode, owner)) = attributes_of(paths, PGDATA_NAME.as_bytes())
+        {
+            paths.push(ScannedPath { name: TABLESPACES_NAME.into(), mode, owner });
         }
         if let Some((mode, owner)) = attributes_of(paths, links) {
             paths.push(ScannedPath { name: name.to_vec(), mode, owner });
