@@ -55,6 +55,13 @@ impl Selection {
             Selection::Stanza(stanza) | Selection::Backup(stanza, _) => Some(stanza),
         }
     }
+
+    fn backup(&self) -> Option<&str> {
+        match self {
+            Selection::All | Selection::Stanza(_) => None,
+            Selection::Backup(_, label) => Some(label),
+        }
+    }
 }
 
 /// How to report.
@@ -259,7 +266,7 @@ impl Gathering<'_> {
             let (status, content) = if self.options.progress_only {
                 (Status::over(collected.repositories.iter().map(progress_status)), None)
             } else {
-                let (status, content) = sum_up(self.sources, collected.repositories, self.options.backup_type).await;
+                let (status, content) = sum_up(self.sources, collected.repositories, self.options).await;
                 (status, Some(content))
             };
             let Collected { running_backups, running_restore, .. } = collected;
@@ -286,11 +293,7 @@ fn progress_status(loaded: &Loaded) -> Status {
     }
 }
 
-async fn sum_up(
-    sources: &[InfoSource],
-    loaded: Vec<Loaded>,
-    backup_type: Option<BackupType>,
-) -> (Status, StanzaContent) {
+async fn sum_up(sources: &[InfoSource], loaded: Vec<Loaded>, options: &InfoOptions) -> (Status, StanzaContent) {
     let current = loaded.iter().find_map(Loaded::present).map(Present::current);
     let mut generations = Generations::default();
     let mut repositories = Vec::with_capacity(sources.len());
@@ -307,7 +310,7 @@ async fn sum_up(
                 Ok(()) => {
                     is_mismatch |= current != Some(present.current());
                     let is_empty = present.backup_info.backups().is_empty();
-                    backups.push(present.into_backups());
+                    backups.push(present.into_backups(options.selection.backup()));
                     if is_empty { RepositoryStatus::NoBackups } else { RepositoryStatus::Ok }
                 }
             },
@@ -319,7 +322,7 @@ async fn sum_up(
         false => Status::over(repositories.iter().map(|repository| repository.status.status())),
     };
     let mut backups = by_stop_time(backups);
-    backups.retain(|backup| backup_type.is_none_or(|wanted| backup.entry.backup_type() == wanted));
+    backups.retain(|backup| options.backup_type.is_none_or(|wanted| backup.entry.backup_type() == wanted));
     let Generations { generations, archives } = generations;
     (status, StanzaContent { repositories, generations, archives, backups, current })
 }

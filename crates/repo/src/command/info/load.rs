@@ -39,8 +39,8 @@ pub(super) struct Present {
     pub(super) repository: Repository,
     pub(super) backup_info: BackupInfo,
     pub(super) archive_info: ArchiveInfo,
-    /// The backup that was asked for, if this repository has it.
-    selected: Option<(BackupLabel, BackupDetails)>,
+    /// What the manifest of the backup that was asked for says, if this repository has it.
+    details: Option<BackupDetails>,
 }
 
 impl Present {
@@ -54,17 +54,15 @@ impl Present {
         (current.version, current.system_id)
     }
 
-    /// The backups to report, in the order of their labels.
-    pub(super) fn into_backups(self) -> Vec<BackupReport> {
+    /// The backups to report, in the order of their labels: all, or the one that was asked for.
+    pub(super) fn into_backups(self, wanted: Option<&str>) -> Vec<BackupReport> {
         let repository = self.index();
-        let backups = self.backup_info.backups().iter().cloned();
-        match self.selected {
-            None => backups.map(|entry| BackupReport { repository, entry, details: None }).collect(),
-            Some((label, details)) => backups
-                .filter(|entry| entry.label == label)
-                .map(|entry| BackupReport { repository, entry, details: Some(details.clone()) })
-                .collect(),
-        }
+        let mut details = self.details;
+        let backups = self.backup_info.backups().iter();
+        backups
+            .filter(|entry| wanted.is_none_or(|wanted| entry.label.as_str() == wanted))
+            .map(|entry| BackupReport { repository, entry: entry.clone(), details: details.take() })
+            .collect()
     }
 }
 
@@ -89,9 +87,9 @@ async fn read(repository: Repository, backup: Option<BackupLabel>, context: &Con
         Err(error) => return Err(error),
     };
     let archive_info = repository.archive_info(context).await?;
-    let selected = match backup {
-        Some(label) => Some((label, details::read(&repository, &backup_info, label, context).await?)),
+    let details = match backup {
+        Some(label) => Some(details::read(&repository, &backup_info, label, context).await?),
         None => None,
     };
-    Ok(Some(Present { repository, backup_info, archive_info, selected }))
+    Ok(Some(Present { repository, backup_info, archive_info, details }))
 }
