@@ -2,9 +2,7 @@
 
 use jiff::tz::TimeZone;
 use pgbr_config::{RepoIndex, opt};
-use pgbr_repo::command::info::{
-    Activity, InfoOptions, InfoSource, Selection, info, render_json, render_text,
-};
+use pgbr_repo::command::info::{Activity, InfoOptions, InfoSource, Selection, info, render_json, render_text};
 use pgbr_repo::error::{Error, ErrorKind};
 use pgbr_repo::format::{BackupType, Stanza};
 use pgbr_repo::progress::Progress;

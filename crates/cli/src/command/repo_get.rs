@@ -30,6 +30,8 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
     match get(&source, path.clone(), decoding, standard_output::open()?, &context).await? {
         Got::Delivered | Got::ReaderLeft => Ok(Outcome::Done),
         Got::Missing if options.boolean(opt::IGNORE_MISSING) => Ok(Outcome::Missing),
-        Got::Missing => Err(Failure::new(ErrorKind::FileMissing, format!("unable to open missing file '{path}' for read"))),
+        Got::Missing => {
+            Err(Failure::new(ErrorKind::FileMissing, format!("unable to open missing file '{path}' for read")))
+        }
     }
 }

@@ -54,10 +54,9 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
 }
 
 fn filter(expression: &str) -> Result<Regex, Failure> {
-    regex::RegexBuilder::new(expression)
-        .size_limit(FILTER_BYTES_MAX)
-        .build()
-        .map_err(|error| Failure::new(ErrorKind::Format, format!("invalid regular expression in option 'filter': {error}")))
+    regex::RegexBuilder::new(expression).size_limit(FILTER_BYTES_MAX).build().map_err(|error| {
+        Failure::new(ErrorKind::Format, format!("invalid regular expression in option 'filter': {error}"))
+    })
 }
 
 /// Prints entries as they are found.

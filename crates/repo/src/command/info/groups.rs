@@ -29,17 +29,19 @@ pub(super) fn groups(content: &StanzaContent) -> Vec<Group<'_>> {
             });
         }
         if let Some(group) = groups.get_mut(at) {
-            let own = content.archives.iter().filter(|archive| {
-                archive.history_id == generation.id && archive.repository == generation.repository
-            });
+            let own = content
+                .archives
+                .iter()
+                .filter(|archive| archive.history_id == generation.id && archive.repository == generation.repository);
             group.wal = own.filter_map(|archive| archive.wal).fold(group.wal, widen);
         }
     }
     let mut selected = None;
     for backup in &content.backups {
-        let generation = content.generations.iter().find(|generation| {
-            generation.id == backup.entry.history_id && generation.repository == backup.repository
-        });
+        let generation = content
+            .generations
+            .iter()
+            .find(|generation| generation.id == backup.entry.history_id && generation.repository == backup.repository);
         let Some(at) = generation.and_then(|generation| position(&groups, generation)) else { continue };
         if let Some(group) = groups.get_mut(at) {
             group.backups.push(backup);

@@ -55,13 +55,7 @@ pub enum Got {
 /// - those of the info files and the manifest that hold the passphrase,
 /// - the storage's, [`ErrorKind::Crypto`] for bytes that do not decrypt, [`ErrorKind::FileWrite`] for the output; some
 ///   bytes may have been written then.
-pub async fn get<W>(
-    source: &GetSource,
-    path: StoragePath,
-    decoding: Decoding,
-    out: W,
-    context: &Context,
-) -> Result<Got>
+pub async fn get<W>(source: &GetSource, path: StoragePath, decoding: Decoding, out: W, context: &Context) -> Result<Got>
 where
     W: Write + Send + 'static,
 {
@@ -138,6 +132,8 @@ fn copy(
     match refused.map_or_else(|| out.flush().err(), Some) {
         None => copied.map(|()| Got::Delivered),
         Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Got::ReaderLeft),
-        Some(error) => Err(Error::new(ErrorKind::FileWrite, format!("unable to write '{name}' to the output: {error}"))),
+        Some(error) => {
+            Err(Error::new(ErrorKind::FileWrite, format!("unable to write '{name}' to the output: {error}")))
+        }
     }
 }

@@ -38,7 +38,8 @@ pub async fn ls(
     visit: &mut dyn FnMut(&Entry) -> ControlFlow<()>,
 ) -> Result<()> {
     let path = follow_latest(storage, path).await?;
-    if let Some(info) = storage.info_optional(&path).await?
+    if path != StoragePath::root()
+        && let Some(info) = storage.info_optional(&path).await?
         && info.kind == EntryKind::Object
     {
         let (size_bytes, modified_s) = (info.size_bytes, info.modified_s);

@@ -17,9 +17,8 @@ pub fn resolve(text: &str, base: &str) -> Result<StoragePath> {
     let base = base.trim_end_matches('/');
     let relative = if text.starts_with('/') {
         let below = trimmed.strip_prefix(base).filter(|rest| rest.is_empty() || rest.starts_with('/'));
-        let below = below.ok_or_else(|| {
-            invalid(format!("absolute path '{}' is not in base path '{base}'", trimmed.escape_debug()))
-        })?;
+        let below = below
+            .ok_or_else(|| invalid(format!("absolute path '{}' is not in base path '{base}'", text.escape_debug())))?;
         below.strip_prefix('/').unwrap_or(below)
     } else {
         trimmed
@@ -74,7 +73,9 @@ mod tests {
 
     #[test]
     fn hi04_a_path_stays_in_the_repository() {
-        for bad in ["a//b", "//", "/", "/other", "/repository/x", "..", "../x", "a/../../x", "/repo/..", "/repo/../etc", "a\0"] {
+        for bad in
+            ["a//b", "//", "/", "/other", "/repository/x", "..", "../x", "a/../../x", "/repo/..", "/repo/../etc", "a\0"]
+        {
             assert_eq!(resolve(bad, "/repo").unwrap_err().kind(), ErrorKind::ParamInvalid, "{bad:?}");
         }
     }
