@@ -2,5 +2,7 @@
 
 pub mod archive;
 pub mod control;
+pub mod info;
+pub mod repo;
 pub mod restore;
 pub mod stanza;
