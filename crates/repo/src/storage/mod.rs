@@ -19,6 +19,7 @@ mod path;
 mod range;
 pub mod retry;
 mod upload;
+#[cfg(not(fuzzing))]
 pub mod s3;
 
 use std::fmt::{self, Debug};
