@@ -68,6 +68,9 @@ fn run_parsed(parsed: Parsed, logger: Arc<Logger>, environment: &[(String, Strin
         let options = render::begin_line(session.options(), session.command(), &session.parsed.parameters);
         logger.message(level, 0, &format!("{name} command begin {}:{options}", version::IMPLEMENTED));
     }
+    if matches!(session.command(), Command::Backup | Command::Restore) {
+        logger.show_progress();
+    }
     let outcome = prepare(&session).and_then(|()| block_on(&session));
     logger.hide_progress();
     let (code, end) = match outcome {
