@@ -18,8 +18,9 @@ cargo xtask COMMAND
   demo                   back up and restore a real cluster through an HTTPS S3 server, and show what happened
   test                   all that CI runs: format, lints, documentation, every test
   faults [S1|S2|S3]      fault rows without a test, by section; with a severity only those, and fail if there are any
-  fuzz [TARGET] [SECONDS]
-                         run one fuzz target, or all, for this long each (default 30)
+  fuzz [TARGET] [SECONDS] [-- ARGUMENTS]
+                         run one fuzz target, or all, for this long each (default 30); arguments are libFuzzer's
+  fuzz --smoke SECONDS   the same for all, with little output
   bench [ARGUMENTS]      run the benchmarks
   compatibility          write the tables of COMPATIBILITY.md
   tools                  install PostgreSQL, its clients and the releases of pgBackRest that tests compare with
