@@ -2,6 +2,7 @@
 
 mod archive_get;
 mod archive_push;
+mod backup;
 mod control;
 mod help;
 mod stanza_create;
@@ -20,6 +21,7 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
     match session.command() {
         Command::ArchiveGet => archive_get::run(session).await,
         Command::ArchivePush => archive_push::run(session).await,
+        Command::Backup => backup::run(session).await,
         Command::StanzaCreate => stanza_create::run(session).await,
         Command::Start => control::start(session),
         Command::Stop => control::stop(session),
