@@ -7,6 +7,7 @@
 
 mod bar;
 mod command;
+mod database;
 mod exit;
 mod lock;
 mod log;

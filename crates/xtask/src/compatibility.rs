@@ -86,7 +86,8 @@ fn rewritten(page: &str) -> Result<String, Failure> {
 fn commands() -> String {
     let mut table = "### Commands\n\n| command | here |\n| --- | --- |\n".to_owned();
     for command in Command::ALL {
-        let note = |list: &[(Command, &'static str)]| list.iter().find(|(other, _)| *other == command).map(|(_, note)| *note);
+        let note =
+            |list: &[(Command, &'static str)]| list.iter().find(|(other, _)| *other == command).map(|(_, note)| *note);
         let state = match (command.facts().refused, note(&COMMANDS_LATER), note(&COMMANDS_IN_PART)) {
             (Some(reason), _, _) => format!("refused: {reason}"),
             (None, Some(later), _) => later.to_owned(),

@@ -2,6 +2,7 @@
 
 mod archive_get;
 mod archive_push;
+mod backup;
 mod control;
 mod help;
 mod info;
@@ -28,6 +29,7 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
         Command::Info => info::run(session).await,
         Command::RepoGet => repo_get::run(session).await,
         Command::RepoLs => repo_ls::run(session).await,
+        Command::Backup => backup::run(session).await,
         Command::StanzaCreate => stanza_create::run(session).await,
         Command::Start => control::start(session),
         Command::Stop => control::stop(session),

@@ -1,6 +1,7 @@
 //! One folder for each verb. A command never imports another command.
 
 pub mod archive;
+pub mod backup;
 pub mod control;
 pub mod info;
 pub mod repo;

@@ -16,7 +16,7 @@ pub use details::{BackupDetails, LinkDetail, TablespaceDetail};
 pub use gather::{Activities, Activity, InfoOptions, InfoSource, Selection, info};
 pub use json::render_json;
 pub use report::{
-    ArchiveRange, BackupReport, Cipher, GenerationReport, InfoReport, RepositoryReport, RepositoryStatus, RunningBackup,
-    StanzaContent, StanzaReport, Status, WalRange,
+    ArchiveRange, BackupReport, Cipher, GenerationReport, InfoReport, RepositoryReport, RepositoryStatus,
+    RunningBackup, StanzaContent, StanzaReport, Status, WalRange,
 };
 pub use text::render_text;
