@@ -149,7 +149,7 @@ async fn with_damaged_pages(pages: &[usize]) -> Stage {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bk07_invalid_pages_are_recorded_or_end_the_backup() {
-    let stage = with_damaged_pages(&[1]).await;
+    let stage = with_damaged_pages(&[0]).await;
     let error = stage.backup(&Server::new(&stage.data), &pages(&stage, true)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Checksum, "{error}");
     assert_eq!(stage.listed().await, []);
@@ -158,14 +158,14 @@ async fn bk07_invalid_pages_are_recorded_or_end_the_backup() {
     assert!(outcome.has_page_errors);
     let manifest = stage.manifest(&outcome.label).await;
     let checked = |name: &str| manifest.file(name.as_bytes()).unwrap().page_checksums.clone();
-    assert_eq!(checked("pg_data/base/1/101"), PageChecksums::Errors(Box::new([PageRange { first: 1, last: 1 }])));
+    assert_eq!(checked("pg_data/base/1/101"), PageChecksums::Errors(Box::new([PageRange { first: 0, last: 0 }])));
     assert_eq!(checked("pg_data/base/1/100"), PageChecksums::Valid);
     assert_eq!(checked("pg_data/base/1/103"), PageChecksums::Valid);
     assert_eq!(checked("pg_data/base/1/PG_VERSION"), PageChecksums::NotChecked);
     let info = stage.repository.backup_info(&stage.context).await.unwrap();
     assert_eq!(info.backup(&outcome.label).unwrap().error, Some(true));
     let path = stage.data.file("base/1/101");
-    let warning = format!("invalid page checksum found in file {} at page 1", path.display());
+    let warning = format!("invalid page checksum found in file {} at page 0", path.display());
     let warnings = stage.log.lines(Level::Warn);
     assert!(warnings.contains(&warning), "{warnings:?}");
 }
