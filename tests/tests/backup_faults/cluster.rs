@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::Arc;
 
 use pgbr_repo::command::backup::{BackupOptions, PageOptions};
@@ -214,6 +215,11 @@ async fn bk23_a_link_into_the_data_directory_is_refused() {
     assert_eq!(stage.listed().await, []);
 }
 
+/// As the server writes the file: in place, never cut off.
+fn overwrite(path: &Path, bytes: &[u8]) {
+    fs::File::options().write(true).open(path).unwrap().write_all(bytes).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bk27_a_torn_control_file_is_read_again_and_copied_last() {
     for bundled in [false, true] {
@@ -225,17 +231,17 @@ async fn bk27_a_torn_control_file_is_read_again_and_copied_last() {
             if moment != Moment::Scanned {
                 return;
             }
-            stage.data.write("global/pg_control", &torn);
+            overwrite(&stage.data.file("global/pg_control"), &torn);
             let (path, whole) = (stage.data.file("global/pg_control"), whole.clone());
             let mut other = torn.clone();
             std::thread::spawn(move || {
                 // Wrong in another way each time, as bytes in flight are.
                 for flip in 0..20 {
                     other[200] = flip;
-                    fs::write(&path, &other).unwrap();
+                    overwrite(&path, &other);
                     std::thread::sleep(std::time::Duration::from_millis(10));
                 }
-                fs::write(&path, &whole).unwrap();
+                overwrite(&path, &whole);
             });
         });
         let outcome = stage.backup(&server, &stage.options(bundled)).await.unwrap();

@@ -92,6 +92,14 @@ pub(crate) enum Moment {
     Copied,
 }
 
+/// The time of a new server: some seconds after that of every other, so that backups need not wait for a free name.
+fn later_s() -> i64 {
+    static LAST_S: AtomicI64 = AtomicI64::new(0);
+    let now_s = SystemClock.now_s();
+    let last_s = LAST_S.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last_s| Some(now_s.max(last_s + 5)));
+    now_s.max(last_s.unwrap() + 5)
+}
+
 type Hook<'a> = Box<dyn Fn(Moment) + Send + Sync + 'a>;
 
 /// The server of a data directory.
@@ -133,7 +141,7 @@ impl<'a> Server<'a> {
             start_timeline: data.control.timeline(),
             stop_timeline: data.control.timeline(),
             control: &data.control,
-            clock_ms: AtomicI64::new(SystemClock.now_s() * 1000 + 999),
+            clock_ms: AtomicI64::new(later_s() * 1000 + 999),
             clock_step_ms: 1000,
             time_calls: AtomicI64::new(0),
             hook: None,
@@ -158,6 +166,10 @@ impl<'a> Server<'a> {
 
     pub(crate) fn set_clock_s(&self, time_s: i64) {
         self.clock_ms.store(time_s * 1000 + 999, Ordering::SeqCst);
+    }
+
+    pub(crate) fn clock_s(&self) -> i64 {
+        self.clock_ms.load(Ordering::SeqCst) / 1000
     }
 
     pub(crate) fn start_segment(&self) -> WalSegmentName {
