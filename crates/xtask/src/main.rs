@@ -19,7 +19,9 @@ cargo xtask COMMAND
   faults [S1|S2|S3]      fault rows without a test, by section; with a severity only those, and fail if there are any
   fuzz [TARGET] [SECONDS]
                          run one fuzz target, or all, for this long each (default 30)
-  bench [ARGUMENTS]      run the benchmarks
+  bench [ARGUMENTS]      run the benchmarks of single functions
+  bench wal-push         archive-push against stock pgBackRest on an HTTPS S3 server
+  bench manifest         a manifest of a million rows: time and memory
   tools                  install PostgreSQL, its clients and the releases of pgBackRest that tests compare with
 ";
 
