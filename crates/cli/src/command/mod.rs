@@ -4,6 +4,7 @@ mod archive_get;
 mod archive_push;
 mod control;
 mod help;
+mod restore;
 mod stanza_create;
 mod wal_path;
 
@@ -20,6 +21,7 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
     match session.command() {
         Command::ArchiveGet => archive_get::run(session).await,
         Command::ArchivePush => archive_push::run(session).await,
+        Command::Restore => restore::run(session).await,
         Command::StanzaCreate => stanza_create::run(session).await,
         Command::Start => control::start(session),
         Command::Stop => control::stop(session),
