@@ -3,6 +3,8 @@
 //! The program translates text into the engine's typed options and its typed outcome into text and an exit code. What
 //! a library user would miss is not here.
 
+#![expect(unreachable_pub, reason = "a program has no outside: pub marks what its other modules use")]
+
 mod bar;
 mod command;
 mod exit;

@@ -11,8 +11,9 @@ use pgbr_repo::error::{Error, ErrorKind, Result};
 use pgbr_repo::filter::Passphrase;
 use pgbr_repo::format::Stanza;
 use pgbr_repo::repository::{self, Repository};
+use pgbr_repo::storage::retry::RetryPolicy;
 use pgbr_repo::storage::s3::{S3Credentials, S3Endpoint, S3Options, S3Storage, UriStyle};
-use pgbr_repo::storage::{LocalStorage, Storage};
+use pgbr_repo::storage::{LocalStorage, RetryStorage, Storage};
 use secrecy::ExposeSecret;
 
 use crate::exit::Failure;
@@ -35,7 +36,12 @@ pub fn chosen(options: &OptionSet) -> Vec<RepoIndex> {
 }
 
 /// Opens one repository for the stanza.
-pub fn open(options: &OptionSet, index: RepoIndex, stanza: &Stanza, variable: Variable<'_>) -> Result<Repository, Failure> {
+pub fn open(
+    options: &OptionSet,
+    index: RepoIndex,
+    stanza: &Stanza,
+    variable: Variable<'_>,
+) -> Result<Repository, Failure> {
     let number = repository::RepoIndex::new(index.number().into())
         .ok_or_else(|| Failure::new(ErrorKind::Assert, "a repository has no number"))?;
     let storage = storage(options, index, variable)?;
@@ -64,10 +70,19 @@ pub fn storage(options: &OptionSet, index: RepoIndex, variable: Variable<'_>) ->
         Some("s3") => {
             let store = S3Storage::open(&s3_options(options, &repo, variable)?, Arc::new(SystemClock))
                 .map_err(|error| Failure::new(ErrorKind::OptionInvalidValue, error.to_string()))?;
-            { let _ = timeout; Ok(Arc::new(store)) }
+            // Known to check conditions itself; of another store that is known only after a trial.
+            if repo.text(opt::REPO_S3_ENDPOINT).is_some_and(|endpoint| endpoint.ends_with(".amazonaws.com")) {
+                store.set_conditional_put(true);
+            }
+            Ok(Arc::new(RetryStorage::new(Arc::new(store), retry_policy(timeout), Arc::new(SystemRandom))))
         }
         _ => Ok(Arc::new(LocalStorage::new(PathBuf::from(repo.require(opt::REPO_PATH)?)))),
     }
+}
+
+/// `io-timeout` is how long a request is tried, and how long one try may be silent.
+fn retry_policy(timeout: Duration) -> RetryPolicy {
+    RetryPolicy { elapsed_max: timeout, silence_max: timeout, ..RetryPolicy::default() }
 }
 
 fn s3_options(options: &OptionSet, repo: &RepoOptions<'_>, variable: Variable<'_>) -> Result<S3Options, Failure> {

@@ -53,20 +53,23 @@ pub fn run(program: &str, arguments: &[String], environment: &[(String, String)]
             }
         };
     }
-    run_parsed(parsed, logger, environment, begin)
+    run_parsed(parsed, &logger, environment, begin)
 }
 
-fn run_parsed(parsed: Parsed, logger: Arc<Logger>, environment: &[(String, String)], begin: Instant) -> u8 {
-    configure_log(&logger, &parsed);
+fn run_parsed(parsed: Parsed, logger: &Arc<Logger>, environment: &[(String, String)], begin: Instant) -> u8 {
+    configure_log(logger, &parsed);
     for warning in &parsed.warnings {
         logger.message(Level::Warn, 0, warning);
     }
-    let session = Session::new(parsed, Arc::clone(&logger), environment);
+    let session = Session::new(parsed, Arc::clone(logger), environment);
     let name = session.command().name_with_role(session.parsed.role);
     let level = if session.command().facts().log_begin_as_info { Level::Info } else { Level::Debug };
     if logger.any(level) {
         let options = render::begin_line(session.options(), session.command(), &session.parsed.parameters);
         logger.message(level, 0, &format!("{name} command begin {}:{options}", version::IMPLEMENTED));
+    }
+    if matches!(session.command(), Command::Backup | Command::Restore) {
+        logger.show_progress();
     }
     let outcome = prepare(&session).and_then(|()| block_on(&session));
     logger.hide_progress();
@@ -123,7 +126,10 @@ fn open_log_file(logger: &Logger, parsed: &Parsed) {
         logger.message(
             Level::Warn,
             0,
-            &format!("unable to open log file '{}': {error}\nNOTE: process will continue without log file.", path.display()),
+            &format!(
+                "unable to open log file '{}': {error}\nNOTE: process will continue without log file.",
+                path.display()
+            ),
         );
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! [`Storage`] is the small core that a backend implements; conveniences stand above it ([`StorageExt`],
 //! [`Uploader`]). Wrappers implement the same trait, wholly: [`RetryStorage`], [`LimitStorage`], [`FaultStorage`]. The
-//! usual stack is retry around limit around a backend, so that nothing holds a place while it waits for the next try.
+//! usual stack is limit around retry around a backend: waiting for a place is not taken for the store's silence, and a
+//! request that waits for its next try keeps its place, which is what a store that asks to slow down wants.
 //! What every backend must do is the suite in `conformance`.
 //!
 //! POSIX extras that a repository can use where they exist (links, empty directories) are behind [`Storage::posix`].
@@ -18,8 +19,8 @@ mod memory;
 mod path;
 mod range;
 pub mod retry;
-mod upload;
 pub mod s3;
+mod upload;
 
 use std::fmt::{self, Debug};
 use std::future::Future;

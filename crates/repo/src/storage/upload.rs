@@ -202,3 +202,64 @@ impl Drop for Uploader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{sleep, timeout};
+
+    use super::super::fault::{Call, Fault, FaultStorage, Phase, Rule, When};
+    use super::super::{MemoryOptions, MemoryStorage, StorageExt};
+    use super::*;
+    use crate::clock::SystemClock;
+
+    const PART_BYTES: usize = 100_000;
+
+    fn uploader() -> (Arc<MemoryStorage>, Arc<FaultStorage>, Uploader) {
+        let options = MemoryOptions { part_bytes: PART_BYTES, ..MemoryOptions::default() };
+        let memory = Arc::new(MemoryStorage::new(Arc::new(SystemClock), options));
+        let fault = Arc::new(FaultStorage::new(Arc::clone(&memory) as Arc<dyn Storage>, 1));
+        let path = StoragePath::parse("object").unwrap();
+        let storage = Arc::clone(&fault) as Arc<dyn Storage>;
+        (memory, fault, Uploader::new(storage, path, Condition::None, Durability::Now))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn np07_at_most_one_part_is_filled_and_one_in_flight() {
+        let (_memory, fault, mut uploader) = uploader();
+        fault.add_rule(Rule::new(Call::UploadPart, When::Always, Fault::Hang));
+        let body = vec![1; 10 * PART_BYTES];
+        assert!(timeout(Duration::from_secs(1_000), uploader.write(&body)).await.is_err());
+        assert_eq!(uploader.written_bytes(), 2 * PART_BYTES as u64);
+        assert_eq!(uploader.buffer.capacity(), PART_BYTES);
+        assert_eq!(fault.requests_of(Call::UploadPart), 1);
+    }
+
+    #[tokio::test]
+    async fn a_small_object_is_one_put_and_a_small_buffer() {
+        let (memory, fault, mut uploader) = uploader();
+        uploader.write(b"bytes").await.unwrap();
+        assert_eq!(uploader.buffer.capacity(), BUFFER_START_BYTES);
+        uploader.finish().await.unwrap();
+        assert_eq!(memory.objects()["object"], "bytes");
+        assert_eq!(fault.requests().into_iter().collect::<Vec<_>>(), [(Call::Put, 1)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn os29_an_error_and_a_drop_give_the_upload_up() {
+        let (memory, fault, mut failing) = uploader();
+        fault.add_rule(Rule::new(Call::UploadPart, When::Nth(2), Fault::Fail(ErrorClass::Denied, Phase::Before)));
+        let error = failing.write(&vec![1; 10 * PART_BYTES]).await.unwrap_err();
+        assert_eq!(error.class(), ErrorClass::Denied);
+        assert_eq!(memory.unfinished_uploads(), 0);
+
+        let (memory, _fault, mut dropped) = uploader();
+        dropped.write(&vec![1; 3 * PART_BYTES]).await.unwrap();
+        assert_eq!(memory.unfinished_uploads(), 1);
+        drop(dropped);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(memory.unfinished_uploads(), 0);
+        assert!(!memory.exists(&StoragePath::parse("object").unwrap()).await.unwrap());
+    }
+}

@@ -175,7 +175,14 @@ impl FaultStorage {
     }
 
     /// A page as a lagging store shows it.
-    fn distort(&self, path: &StoragePath, options: &ListOptions, mut page: ListPage, faults: &[Fault]) -> ListPage {
+    fn distort(
+        &self,
+        path: &StoragePath,
+        options: &ListOptions,
+        asked: Option<&PageToken>,
+        mut page: ListPage,
+        faults: &[Fault],
+    ) -> ListPage {
         let state = self.state();
         let full = |name: &str| path.join(name).map_or_else(|_| name.to_owned(), |full| full.as_str().to_owned());
         for fault in faults {
@@ -198,7 +205,7 @@ impl FaultStorage {
                     page.entries.sort_by(|one, other| one.name.cmp(&other.name));
                     page.entries.dedup_by(|one, other| one.name == other.name);
                 }
-                Fault::RepeatPage => page.next = Some(PageToken("again".to_owned())),
+                Fault::RepeatPage => page.next = Some(asked.cloned().unwrap_or(PageToken(String::new()))),
                 _ => {}
             }
         }
@@ -284,9 +291,9 @@ impl Storage for FaultStorage {
     ) -> StorageFuture<'a, ListPage> {
         Box::pin(async move {
             let faults = self.begin(Call::ListPage, path).await?;
-            let page = self.inner.list_page(path, options, page).await?;
+            let found = self.inner.list_page(path, options, page.clone()).await?;
             end(Call::ListPage, path, &faults)?;
-            Ok(self.distort(path, options, page, &faults))
+            Ok(self.distort(path, options, page.as_ref(), found, &faults))
         })
     }
 

@@ -163,7 +163,8 @@ pub enum Fault {
     },
     /// A listing does not show entries whose path matches (OS16).
     Hide(KeyPattern),
-    /// A page of a listing sends the reader to itself again (OS14).
+    /// A page of a listing sends the reader to itself again (OS14); the first page by an empty token, as
+    /// [`crate::storage::MemoryStorage`] understands it.
     RepeatPage,
 }
 

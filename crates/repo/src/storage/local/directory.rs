@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::PoisonError;
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::Errno;
 
 use crate::storage::{Durability, Operation, StorageError, StoragePath};
@@ -18,11 +18,19 @@ const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o750);
 
 const DIRECTORY_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// A file or directory of the running system: device and inode.
-pub(super) type FileId = (u64, u64);
+/// A directory of the running system: device, inode, and time of birth, since an inode is used again.
+pub(super) type DirectoryId = (u32, u32, u64, i64, u32);
 
-pub(super) fn file_id(stat: &Stat) -> FileId {
-    (stat.st_dev, stat.st_ino)
+/// Directories that are remembered as durable; of more, some are synced again.
+const DURABLE_MAX: usize = 10_000;
+
+/// `None` where the system does not tell the time of birth.
+fn directory_id(directory: BorrowedFd<'_>) -> Option<DirectoryId> {
+    let wanted = StatxFlags::INO | StatxFlags::BTIME;
+    let stat = fs::statx(directory, "", AtFlags::EMPTY_PATH, wanted).ok()?;
+    let known = StatxFlags::from_bits_retain(stat.stx_mask).contains(wanted);
+    let birth = stat.stx_btime;
+    known.then_some((stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino, birth.tv_sec, birth.tv_nsec))
 }
 
 /// The file type in a mode.
@@ -111,12 +119,19 @@ impl Inner {
     }
 
     fn make_durable(&self, parent: BorrowedFd<'_>, child: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
-        let id = file_id(&fs::fstat(child)?);
-        if self.durable_directories.lock().unwrap_or_else(PoisonError::into_inner).contains(&id) {
+        let durable = || self.durable_directories.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = directory_id(child);
+        if id.is_some_and(|id| durable().contains(&id)) {
             return Ok(());
         }
         self.sync(parent, &format!("parent of {name}"))?;
-        self.durable_directories.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        if let Some(id) = id {
+            let mut durable = durable();
+            if durable.len() >= DURABLE_MAX {
+                durable.clear();
+            }
+            durable.insert(id);
+        }
         Ok(())
     }
 

@@ -4,7 +4,8 @@
 //!   holds a whole object or what it held before (`src/storage/posix/write.c` of pgBackRest).
 //! - Files have mode 0640 and directories 0750 whatever the umask says (repository-format.md §1).
 //! - Every path is resolved name by name through directory handles that do not follow symbolic links: nothing below
-//!   the root leads out of it. The root itself may be a link.
+//!   the root leads out of it, and one in the way is an error. The root itself may be a link; whoever spread a
+//!   repository over several file systems by links below it mounts them there instead.
 //! - File operations run on the runtime's blocking threads, in pieces of [`PIECE_BYTES`].
 
 mod directory;
@@ -30,7 +31,7 @@ use super::{
     ObjectVersion, Operation, PageToken, PartTag, PosixStorage, Storage, StorageError, StorageFuture, StoragePath,
     UploadId, UploadPart,
 };
-use directory::FileId;
+use directory::DirectoryId;
 use step::Steps;
 
 /// Bytes moved by one blocking task: a task of its own for each few KiB would cost more than the copy.
@@ -51,7 +52,7 @@ struct Inner {
     /// Makes temporary names differ within the process.
     temporary_counter: AtomicU32,
     /// Directories whose own entry is known to be durable.
-    durable_directories: Mutex<HashSet<FileId>>,
+    durable_directories: Mutex<HashSet<DirectoryId>>,
     /// A handle in each file system (by device) with deferred writes, opened before the first of them: `syncfs`
     /// reports the write errors that came after its handle was opened.
     deferred: Mutex<BTreeMap<u64, Arc<OwnedFd>>>,
@@ -177,7 +178,7 @@ impl Storage for LocalStorage {
     }
 
     fn remove<'a>(&'a self, path: &'a StoragePath) -> StorageFuture<'a, ()> {
-        Box::pin(self.blocking(Operation::Remove, path, |inner, path| inner.remove(path)))
+        Box::pin(self.blocking(Operation::Remove, path, Inner::remove))
     }
 
     fn remove_many<'a>(&'a self, paths: &'a [StoragePath]) -> StorageFuture<'a, Vec<StorageError>> {
@@ -189,7 +190,7 @@ impl Storage for LocalStorage {
     }
 
     fn remove_tree<'a>(&'a self, path: &'a StoragePath) -> StorageFuture<'a, ()> {
-        Box::pin(self.blocking(Operation::Remove, path, |inner, path| inner.remove_tree(path)))
+        Box::pin(self.blocking(Operation::Remove, path, Inner::remove_tree))
     }
 
     fn remove_stale_uploads<'a>(&'a self, path: &'a StoragePath, begun_before_s: i64) -> StorageFuture<'a, u64> {
@@ -199,9 +200,7 @@ impl Storage for LocalStorage {
     }
 
     fn flush(&self) -> StorageFuture<'_, ()> {
-        Box::pin(
-            async move { self.blocking(Operation::Write, &StoragePath::root(), |inner, path| inner.flush(path)).await },
-        )
+        Box::pin(async move { self.blocking(Operation::Write, &StoragePath::root(), Inner::flush).await })
     }
 
     fn posix(&self) -> Option<&dyn PosixStorage> {
@@ -211,7 +210,7 @@ impl Storage for LocalStorage {
 
 impl PosixStorage for LocalStorage {
     fn create_directory<'a>(&'a self, path: &'a StoragePath) -> StorageFuture<'a, ()> {
-        Box::pin(self.blocking(Operation::Link, path, |inner, path| inner.create_directory(path)))
+        Box::pin(self.blocking(Operation::Link, path, Inner::create_directory))
     }
 
     fn symlink<'a>(&'a self, path: &'a StoragePath, target: &'a str) -> StorageFuture<'a, ()> {
@@ -225,7 +224,7 @@ impl PosixStorage for LocalStorage {
     }
 
     fn sync_directory<'a>(&'a self, path: &'a StoragePath) -> StorageFuture<'a, ()> {
-        Box::pin(self.blocking(Operation::Link, path, |inner, path| inner.sync_directory(path)))
+        Box::pin(self.blocking(Operation::Link, path, Inner::sync_directory))
     }
 }
 
