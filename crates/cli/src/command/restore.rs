@@ -21,7 +21,6 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
     if let Some(parameter) = session.parsed.parameters.first() {
         return Err(Failure::new(ErrorKind::ParamInvalid, format!("command does not allow parameters: {parameter}")));
     }
-    session.logger.show_progress();
     restore(&session.repositories()?, &options(session)?, &session.context).await?;
     Ok(Outcome::Done)
 }
