@@ -13,7 +13,22 @@ const LAYERS: [(&str, &[&str]); 9] = [
     ("db", &["postgres"]),
     ("transfer", &["filter", "storage", "error", "progress"]),
     ("repository", &["postgres", "format", "filter", "storage", "transfer", "clock", "error", "progress"]),
-    ("command", &["postgres", "format", "filter", "storage", "pgdata", "db", "transfer", "repository", "clock", "error", "progress"]),
+    (
+        "command",
+        &[
+            "postgres",
+            "format",
+            "filter",
+            "storage",
+            "pgdata",
+            "db",
+            "transfer",
+            "repository",
+            "clock",
+            "error",
+            "progress",
+        ],
+    ),
 ];
 
 /// What no shipped crate may contain: the text, the files that may, and why.
@@ -119,7 +134,8 @@ fn a_command_never_imports_another() {
         for (number, line) in code(&text) {
             for (at, matched) in line.match_indices("command::") {
                 let rest = &line[at + matched.len()..];
-                let end = rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').unwrap_or(rest.len());
+                let end =
+                    rest.find(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_').unwrap_or(rest.len());
                 if line[..at].ends_with("crate::") && rest[..end] != *own {
                     wrong.push(format!("{name}:{number}: {own} must not use {}", &rest[..end]));
                 }

@@ -51,7 +51,13 @@ pub struct Locks {
 
 impl Locks {
     /// Takes the locks of `types` for each repository of the stanza, or none.
-    pub fn acquire(lock_path: &Path, stanza: &str, types: &[LockType], repo_keys: &[u32], exec_id: &str) -> Result<Self> {
+    pub fn acquire(
+        lock_path: &Path,
+        stanza: &str,
+        types: &[LockType],
+        repo_keys: &[u32],
+        exec_id: &str,
+    ) -> Result<Self> {
         let mut locks = Self { exec_id: exec_id.to_owned(), held: Vec::new(), written: None };
         for lock_type in types {
             for key in repo_keys {
@@ -192,15 +198,15 @@ fn acquire_one(path: &Path) -> Result<File> {
         opened => opened,
     };
     let file = opened.map_err(|error| {
-        let hint = (error.kind() == io::ErrorKind::PermissionDenied).then(|| {
-            format!("does the user running pgbr have permissions on the '{}' file?", path.display())
-        });
+        let hint = (error.kind() == io::ErrorKind::PermissionDenied)
+            .then(|| format!("does the user running pgbr have permissions on the '{}' file?", path.display()));
         fail(error, hint)
     })?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
         Err(errno) => {
-            let hint = (errno == Errno::WOULDBLOCK).then(|| "is another pgbr or pgBackRest process running?".to_owned());
+            let hint =
+                (errno == Errno::WOULDBLOCK).then(|| "is another pgbr or pgBackRest process running?".to_owned());
             Err(fail(errno.into(), hint))
         }
     }

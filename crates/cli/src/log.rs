@@ -112,9 +112,7 @@ struct Sinks {
 
 impl Default for Logger {
     fn default() -> Self {
-        Self {
-            sinks: Mutex::new(Sinks { settings: Settings::INITIAL, file: None, banner_written: false, bar: None }),
-        }
+        Self { sinks: Mutex::new(Sinks { settings: Settings::INITIAL, file: None, banner_written: false, bar: None }) }
     }
 }
 

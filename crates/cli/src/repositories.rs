@@ -36,7 +36,12 @@ pub fn chosen(options: &OptionSet) -> Vec<RepoIndex> {
 }
 
 /// Opens one repository for the stanza.
-pub fn open(options: &OptionSet, index: RepoIndex, stanza: &Stanza, variable: Variable<'_>) -> Result<Repository, Failure> {
+pub fn open(
+    options: &OptionSet,
+    index: RepoIndex,
+    stanza: &Stanza,
+    variable: Variable<'_>,
+) -> Result<Repository, Failure> {
     let number = repository::RepoIndex::new(index.number().into())
         .ok_or_else(|| Failure::new(ErrorKind::Assert, "a repository has no number"))?;
     let storage = storage(options, index, variable)?;

@@ -16,7 +16,7 @@ use crate::exit::{Failure, Outcome};
 use crate::lock::{self, Locks};
 use crate::log::{Logger, Settings, Threshold};
 use crate::session::Session;
-use crate::{command, repositories, version};
+use crate::{command, repositories, unfinished, version};
 
 /// How long a command may tidy up after a signal.
 const TIDY_TIME_MAX: Duration = Duration::from_secs(20);
@@ -53,15 +53,15 @@ pub fn run(program: &str, arguments: &[String], environment: &[(String, String)]
             }
         };
     }
-    run_parsed(parsed, logger, environment, begin)
+    run_parsed(parsed, &logger, environment, begin)
 }
 
-fn run_parsed(parsed: Parsed, logger: Arc<Logger>, environment: &[(String, String)], begin: Instant) -> u8 {
-    configure_log(&logger, &parsed);
+fn run_parsed(parsed: Parsed, logger: &Arc<Logger>, environment: &[(String, String)], begin: Instant) -> u8 {
+    configure_log(logger, &parsed);
     for warning in &parsed.warnings {
         logger.message(Level::Warn, 0, warning);
     }
-    let session = Session::new(parsed, Arc::clone(&logger), environment);
+    let session = Session::new(parsed, Arc::clone(logger), environment);
     let name = session.command().name_with_role(session.parsed.role);
     let level = if session.command().facts().log_begin_as_info { Level::Info } else { Level::Debug };
     if logger.any(level) {
@@ -126,13 +126,20 @@ fn open_log_file(logger: &Logger, parsed: &Parsed) {
         logger.message(
             Level::Warn,
             0,
-            &format!("unable to open log file '{}': {error}\nNOTE: process will continue without log file.", path.display()),
+            &format!(
+                "unable to open log file '{}': {error}\nNOTE: process will continue without log file.",
+                path.display()
+            ),
         );
     }
 }
 
-/// What has to hold before the command begins: its lock.
+/// What has to hold before the command begins: options that can be acted on, and its lock.
 fn prepare(session: &Session) -> Result<(), Failure> {
+    for said in unfinished::check(session.options())? {
+        session.context.warn(said);
+    }
+    set_priority(session)?;
     let facts = session.command().facts();
     if !facts.lock_required {
         return Ok(());
@@ -150,6 +157,13 @@ fn prepare(session: &Session) -> Result<(), Failure> {
     let exec_id = session.options().text(opt::EXEC_ID).unwrap_or_default().to_owned();
     session.hold(Locks::acquire(&session.lock_path(), stanza.as_str(), types, &keys, &exec_id)?);
     Ok(())
+}
+
+/// The `priority` option: how nice the process is to others.
+fn set_priority(session: &Session) -> Result<(), Failure> {
+    let Some(Ok(priority)) = session.options().integer(opt::PRIORITY).map(i32::try_from) else { return Ok(()) };
+    rustix::process::setpriority_process(None, priority)
+        .map_err(|errno| Failure::new(ErrorKind::Kernel, format!("unable to set priority {priority}: {errno}")))
 }
 
 fn block_on(session: &Session) -> Result<Outcome, Failure> {

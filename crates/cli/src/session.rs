@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pgbr_config::{Command, OptionSet, Parsed, RepoIndex, opt};
 use pgbr_repo::clock::{SystemClock, SystemRandom};
 use pgbr_repo::command::archive::ClusterIdentity;
+use pgbr_repo::command::control;
 use pgbr_repo::error::ErrorKind;
 use pgbr_repo::filter::{Codecs, Compression};
 use pgbr_repo::format::{CompressType, Stanza};
-use pgbr_repo::command::control;
 use pgbr_repo::postgres::{ControlFile, PgVersion};
 use pgbr_repo::progress::{Context, Level, Progress, Reporter};
 use pgbr_repo::repository::{Repository, WritableRepository};
@@ -28,8 +28,6 @@ pub struct Session {
     pub parsed: Parsed,
     /// The engine's surroundings.
     pub context: Context,
-    /// Where messages go.
-    pub logger: Arc<Logger>,
     environment: HashMap<String, String>,
     locks: Arc<Mutex<Option<Locks>>>,
 }
@@ -39,7 +37,7 @@ impl Session {
     pub fn new(parsed: Parsed, logger: Arc<Logger>, environment: &[(String, String)]) -> Self {
         let workers = workers(&parsed.options);
         let locks = Arc::new(Mutex::new(None));
-        let reporter = Arc::new(LockedReporter { logger: Arc::clone(&logger), locks: Arc::clone(&locks) });
+        let reporter = Arc::new(LockedReporter { logger, locks: Arc::clone(&locks) });
         let context = Context {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
@@ -48,7 +46,7 @@ impl Session {
             cancel: CancellationToken::new(),
             reporter,
         };
-        Self { parsed, context, logger, environment: environment.iter().cloned().collect(), locks }
+        Self { parsed, context, environment: environment.iter().cloned().collect(), locks }
     }
 
     /// The options.

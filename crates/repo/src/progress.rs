@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Random};
-use crate::filter::Codecs;
 use crate::error::{Error, ErrorKind};
+use crate::filter::Codecs;
 use crate::transfer::Budget;
 
 /// How important a message is; the levels of pgBackRest's log.

@@ -1,7 +1,7 @@
 //! Block maps, and restoring from what they point to.
 
-use pgbr_repo::filter::block_delta::{SuperBlockReader, SuperBlockSpec, plan_reads};
 use pgbr_repo::filter::Codecs;
+use pgbr_repo::filter::block_delta::{SuperBlockReader, SuperBlockSpec, plan_reads};
 use pgbr_repo::format::block_map::{BlockGeometry, BlockMap, BlockMapFacts};
 use pgbr_repo::format::{CompressType, varint as number};
 
@@ -57,7 +57,10 @@ pub(crate) fn restore(bytes: &[u8]) {
         let wanted = read.wanted_bytes();
         let mut sink = |place: u64, piece: &[u8]| {
             let size_bytes = piece.len() as u64;
-            assert!(place.checked_add(size_bytes).is_some_and(|end| end <= facts.file_size_bytes), "inside of the file");
+            assert!(
+                place.checked_add(size_bytes).is_some_and(|end| end <= facts.file_size_bytes),
+                "inside of the file"
+            );
             handed_out += size_bytes;
             Ok(())
         };

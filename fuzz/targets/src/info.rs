@@ -91,7 +91,10 @@ pub(crate) fn manifest(bytes: &[u8]) {
         for row in manifest.files() {
             let (_, _) = (manifest.location(row), manifest.is_raw(row));
             let stored_in = manifest.stored_in(row);
-            assert!(manifest.references().contains(&stored_in) || stored_in == manifest.label(), "a file is in the set");
+            assert!(
+                manifest.references().contains(&stored_in) || stored_in == manifest.label(),
+                "a file is in the set"
+            );
             assert!(manifest.file(row.name().as_bytes()).is_some(), "a file is found by its name");
             let escapes = row.name().as_bytes().split(|byte| *byte == b'/').any(|part| part == b".." || part == b".");
             assert!(!escapes, "no name leaves its target");

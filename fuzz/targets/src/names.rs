@@ -3,7 +3,8 @@
 use pgbr_repo::format::label::LabelTime;
 use pgbr_repo::format::path::{history_manifest_label, passphrase_scope};
 use pgbr_repo::format::{
-    ArchiveId, BackupLabel, BackupType, Checksum, CompressType, HistoryId, ManifestName, Stanza, StoredLsn, WalObjectName,
+    ArchiveId, BackupLabel, BackupType, Checksum, CompressType, HistoryId, ManifestName, Stanza, StoredLsn,
+    WalObjectName,
 };
 use pgbr_repo::postgres::data_path::RelationFile;
 use pgbr_repo::storage::StoragePath;

@@ -63,7 +63,8 @@ pub(crate) fn round_trip(bytes: &[u8]) {
     let codecs = Codecs::new(1);
     for kind in CompressType::ALL {
         for cipher in [None, Some(&passphrase)] {
-            let spec = StoreSpec { compress: Compression::with_default_level(kind), cipher, form: form(knob), pages: None };
+            let spec =
+                StoreSpec { compress: Compression::with_default_level(kind), cipher, form: form(knob), pages: None };
             let mut stored = Vec::new();
             let mut chain = order::store(&spec, &codecs, &Counted).expect("a chain");
             let mut sink = |piece: &[u8]| {

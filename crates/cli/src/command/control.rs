@@ -25,10 +25,7 @@ pub fn start(session: &Session) -> Result<Outcome, Failure> {
             session.context.warn(format!("stop file does not exist{of}"));
         }
         Err(error) => {
-            return Err(Failure::new(
-                ErrorKind::FileRemove,
-                format!("unable to remove '{}': {error}", file.display()),
-            ));
+            return Err(Failure::new(ErrorKind::FileRemove, format!("unable to remove '{}': {error}", file.display())));
         }
     }
     Ok(Outcome::Done)

@@ -16,9 +16,12 @@ pub fn resolve(session: &Session, text: &str) -> Result<PathBuf, Failure> {
     let Some(pg_path) = session.pg_path() else {
         return Err(Failure::new(
             ErrorKind::OptionRequired,
-            format!("option 'pg1-path' must be specified when relative wal paths are used\n\
+            format!(
+                "option 'pg1-path' must be specified when relative wal paths are used\n\
                      HINT: is %f passed to {} instead of %p?\n\
-                     HINT: PostgreSQL may pass relative paths even with %p depending on the environment.", session.command()),
+                     HINT: PostgreSQL may pass relative paths even with %p depending on the environment.",
+                session.command()
+            ),
         ));
     };
     let current = std::env::current_dir().and_then(std::fs::canonicalize);
@@ -27,9 +30,12 @@ pub fn resolve(session: &Session, text: &str) -> Result<PathBuf, Failure> {
         (Ok(current), Ok(data)) if current == data => Ok(pg_path.join(path)),
         (Ok(current), _) => Err(Failure::new(
             ErrorKind::OptionInvalidValue,
-            format!("PostgreSQL working directory '{}' is not the same as option pg1-path '{}'\n\
+            format!(
+                "PostgreSQL working directory '{}' is not the same as option pg1-path '{}'\n\
                      HINT: is the PostgreSQL data_directory configured the same as the pg1-path option?",
-                    current.display(), pg_path.display()),
+                current.display(),
+                pg_path.display()
+            ),
         )),
         (Err(error), _) => {
             Err(Failure::new(ErrorKind::PathOpen, format!("unable to get the working directory: {error}")))

@@ -81,9 +81,7 @@ impl Archive {
             WalFileName::BackupHistory { segment, offset } => {
                 self.find_small(path::backup_history_file(stanza, self.id, segment, offset)).await
             }
-            WalFileName::History(timeline) => {
-                self.find_small(path::timeline_history(stanza, self.id, timeline)).await
-            }
+            WalFileName::History(timeline) => self.find_small(path::timeline_history(stanza, self.id, timeline)).await,
         }
     }
 

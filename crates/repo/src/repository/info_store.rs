@@ -23,7 +23,7 @@ impl Repository {
     /// What is wrong with both: missing 55, checksum 26, format 29, cipher 95, or the storage's error.
     pub async fn archive_info(&self, context: &Context) -> Result<ArchiveInfo> {
         let main = path::archive_info(self.stanza());
-        self.load_info(&main, "archive.info", |bytes| ArchiveInfo::parse(bytes), context).await.map_err(|error| {
+        self.load_info(&main, "archive.info", ArchiveInfo::parse, context).await.map_err(|error| {
             error
                 .hint("archive.info cannot be opened but is required to push/get WAL segments.")
                 .hint("is archive_command configured correctly in postgresql.conf?")
@@ -37,7 +37,7 @@ impl Repository {
     /// As for [`Repository::archive_info`].
     pub async fn backup_info(&self, context: &Context) -> Result<BackupInfo> {
         let main = path::backup_info(self.stanza());
-        self.load_info(&main, "backup.info", |bytes| BackupInfo::parse(bytes), context).await.map_err(|error| {
+        self.load_info(&main, "backup.info", BackupInfo::parse, context).await.map_err(|error| {
             error
                 .hint("backup.info cannot be opened and is required to perform a backup.")
                 .hint("has a stanza-create been performed?")
@@ -61,7 +61,10 @@ impl Repository {
         match (self.is_encrypted(), pass) {
             (false, None) => Ok(None),
             (true, Some(pass)) => Passphrase::new(pass.expose()).map(Some).map_err(|error| {
-                Error::new(ErrorKind::Crypto, format!("the passphrase in {name} of {} is not one: {error}", self.index()))
+                Error::new(
+                    ErrorKind::Crypto,
+                    format!("the passphrase in {name} of {} is not one: {error}", self.index()),
+                )
             }),
             (true, None) => Err(Error::new(
                 ErrorKind::Crypto,
@@ -102,8 +105,7 @@ impl Repository {
     ) -> Result<T> {
         let stored = self.storage().read_all(file, INFO_BYTES_MAX).await?;
         let limit = INFO_BYTES_MAX as u64;
-        let plain =
-            decode_all(file.as_str(), &stored, CompressType::None, self.passphrase(), limit, &context.codecs)?;
+        let plain = decode_all(file.as_str(), &stored, CompressType::None, self.passphrase(), limit, &context.codecs)?;
         parse(&plain).map_err(|error| self.format_failed(file, &error))
     }
 

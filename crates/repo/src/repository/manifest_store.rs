@@ -94,31 +94,32 @@ impl Repository {
     ) -> Result<Manifest> {
         let path = manifest_path(self, label, file);
         let (name, passphrase, codecs) = (path.to_string(), passphrase.cloned(), context.codecs.clone());
-        let parsed = transfer::load(self.storage().as_ref(), &path, ByteRange::ALL, None, &context.budget, move |stored| {
-            let spec = LoadSpec {
-                compress: CompressType::None,
-                cipher: passphrase.as_ref(),
-                form: Form::Standard,
-                plain_size_max_bytes: Some(MANIFEST_BYTES_MAX),
-            };
-            let mut chain = order::load(&spec, &codecs).map_err(|error| decode_failed(&name, &error))?;
-            let mut reader = ManifestReader::new();
-            let mut refused: Option<FormatError> = None;
-            let mut sink = |bytes: &[u8]| {
-                reader.feed(bytes).map_err(|error| {
-                    refused = Some(error);
-                    SinkClosed
+        let parsed =
+            transfer::load(self.storage().as_ref(), &path, ByteRange::ALL, None, &context.budget, move |stored| {
+                let spec = LoadSpec {
+                    compress: CompressType::None,
+                    cipher: passphrase.as_ref(),
+                    form: Form::Standard,
+                    plain_size_max_bytes: Some(MANIFEST_BYTES_MAX),
+                };
+                let mut chain = order::load(&spec, &codecs).map_err(|error| decode_failed(&name, &error))?;
+                let mut reader = ManifestReader::new();
+                let mut refused: Option<FormatError> = None;
+                let mut sink = |bytes: &[u8]| {
+                    reader.feed(bytes).map_err(|error| {
+                        refused = Some(error);
+                        SinkClosed
+                    })
+                };
+                let decoded = stored
+                    .all(|piece| chain.write(piece, &mut sink).map_err(|error| decode_failed(&name, &error)))
+                    .and_then(|()| chain.finish(&mut sink).map_err(|error| decode_failed(&name, &error)));
+                Ok(match (refused, decoded) {
+                    (Some(error), _) => Err(error),
+                    (None, Err(error)) => return Err(error),
+                    (None, Ok(_)) => reader.finish(),
                 })
-            };
-            let decoded = stored
-                .all(|piece| chain.write(piece, &mut sink).map_err(|error| decode_failed(&name, &error)))
-                .and_then(|()| chain.finish(&mut sink).map_err(|error| decode_failed(&name, &error)));
-            Ok(match (refused, decoded) {
-                (Some(error), _) => Err(error),
-                (None, Err(error)) => return Err(error),
-                (None, Ok(_)) => reader.finish(),
-            })
-        });
+            });
         parsed.await?.map_err(|error| self.format_failed(&path, &error))
     }
 }

@@ -19,9 +19,9 @@ mod memory;
 mod path;
 mod range;
 pub mod retry;
-mod upload;
 #[cfg(not(fuzzing))]
 pub mod s3;
+mod upload;
 
 use std::fmt::{self, Debug};
 use std::future::Future;

@@ -5,9 +5,9 @@
 
 use std::path::Path;
 
+use super::ClusterIdentity;
 use super::candidates::{self, RepositoryError};
 use super::delivery::Delivery;
-use super::ClusterIdentity;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::order::{self, LoadSpec};
 use crate::filter::{Codecs, Digest, Form, Passphrase, SinkClosed};

@@ -12,10 +12,10 @@ use bytes::Bytes;
 use futures_util::future;
 use tokio::time::Instant;
 
+use super::ClusterIdentity;
 use super::candidates::{self, PushTargets, RepositoryError};
 use super::conflict::{self, Held};
 use super::source::{self, Content, PrepareOptions, Prepared, WalSource, Writer};
-use super::ClusterIdentity;
 use crate::clock::Random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::order::{self, StoreSpec};
@@ -323,8 +323,7 @@ impl Again {
         let mut chain = order::store(&spec, codecs, random).map_err(failed)?;
         let mut buffer = vec![0; transfer::PIECE_BYTES];
         loop {
-            let bytes =
-                source::read_full(&mut file, &mut buffer).map_err(|error| source::read_failed(path, &error))?;
+            let bytes = source::read_full(&mut file, &mut buffer).map_err(|error| source::read_failed(path, &error))?;
             let piece = buffer.get(..bytes).unwrap_or_default();
             chain.write(piece, &mut |bytes| out.write(bytes)).map_err(failed)?;
             if bytes < buffer.len() {

@@ -53,7 +53,9 @@ mod tests {
         assert_eq!(measure_queue(directory.path()).unwrap_err().kind(), ErrorKind::PathOpen);
         fs::create_dir(&status).unwrap();
         assert_eq!(measure_queue(directory.path()).unwrap().waiting_bytes, 0);
-        for name in ["000000010000000000000002.ready", "000000010000000000000001.ready", "000000010000000000000000.done"] {
+        for name in
+            ["000000010000000000000002.ready", "000000010000000000000001.ready", "000000010000000000000000.done"]
+        {
             fs::write(status.join(name), "").unwrap();
         }
         assert_eq!(measure_queue(directory.path()).unwrap_err().kind(), ErrorKind::FileInfo);

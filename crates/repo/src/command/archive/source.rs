@@ -217,7 +217,9 @@ fn compress_whole(
         let room = usize::try_from(size_bytes).unwrap_or(0);
         head.reserve_exact(room.saturating_sub(head.len()).saturating_add(1));
         // One byte more than expected, so that a file that grows is noticed.
-        file.take(size_bytes.saturating_add(1)).read_to_end(&mut head).map_err(|error| read_failed(&source.path, &error))?;
+        file.take(size_bytes.saturating_add(1))
+            .read_to_end(&mut head)
+            .map_err(|error| read_failed(&source.path, &error))?;
         order::store_whole(&spec, &head, GZ_ROOM_BYTES_MAX, codecs, random, &mut sink).map_err(|e| failed(&e))?
     } else {
         let mut chain = order::store(&spec, codecs, random).map_err(|e| failed(&e))?;

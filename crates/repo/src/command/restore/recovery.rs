@@ -334,9 +334,10 @@ mod tests {
     #[test]
     fn immediate_stays_on_its_timeline_from_12_on() {
         let options = options(RecoveryType::Immediate);
-        assert!(text(&options, PgVersion::V12).ends_with(
-            "recovery_target = 'immediate'\nrecovery_target_timeline = 'current'\n"
-        ));
+        assert!(
+            text(&options, PgVersion::V12)
+                .ends_with("recovery_target = 'immediate'\nrecovery_target_timeline = 'current'\n")
+        );
         assert!(text(&options, PgVersion::V11).ends_with("recovery_target = 'immediate'\n"));
     }
 
@@ -381,10 +382,7 @@ mod tests {
         options.recovery_type = RecoveryType::Target(RecoveryTarget::Name, "it''s".to_owned());
         assert!(text(&options, PgVersion::V15).contains("recovery_target_name = 'it''s'\n"));
         options.recovery_type = RecoveryType::Target(RecoveryTarget::Name, "a\narchive_command = 'x".to_owned());
-        assert_eq!(
-            settings_text(&options, PgVersion::V15, NOW).unwrap_err().kind(),
-            ErrorKind::OptionInvalidValue
-        );
+        assert_eq!(settings_text(&options, PgVersion::V15, NOW).unwrap_err().kind(), ErrorKind::OptionInvalidValue);
         options.recovery_type = RecoveryType::Default;
         options.settings = vec![("a = 'b'\nc".to_owned(), "d".to_owned())];
         assert_eq!(settings_text(&options, PgVersion::V15, NOW).unwrap_err().kind(), ErrorKind::OptionInvalidValue);

@@ -145,7 +145,12 @@ async fn complete(
 }
 
 /// Gives a file or its copy back from the other one, byte for byte.
-async fn copy_missing(repository: &WritableRepository, main: &StoragePath, has_main: bool, has_copy: bool) -> Result<bool> {
+async fn copy_missing(
+    repository: &WritableRepository,
+    main: &StoragePath,
+    has_main: bool,
+    has_copy: bool,
+) -> Result<bool> {
     let copy = path::copy_of(main);
     let (from, to) = match (has_main, has_copy) {
         (true, false) => (main, &copy),

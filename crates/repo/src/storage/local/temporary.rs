@@ -5,7 +5,6 @@
 //! process and a counter, let several writers of one name stand side by side, and tell our files from those of the
 //! original and from a user's file in a backup that happens to have such a name.
 
-use std::process;
 use std::sync::atomic::Ordering;
 
 use super::Inner;
@@ -25,7 +24,7 @@ impl Inner {
             keep -= 1;
         }
         let begin = name.get(..keep).unwrap_or_default();
-        format!("{begin}.{:08x}{counter:08x}{END}", process::id())
+        format!("{begin}.{:08x}{counter:08x}{END}", rustix::process::getpid().as_raw_nonzero())
     }
 }
 
