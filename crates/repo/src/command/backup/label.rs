@@ -17,7 +17,7 @@ use crate::storage::{Condition, Durability, EntryKind, ErrorClass, ListOptions, 
 const MOVED_MAX_S: i64 = 4;
 
 /// Finds a label for a full backup that started at `timestamp_start_s` and takes it: an empty copy of the manifest,
-/// written on condition that there is none, stands for it in the repository (faults.md BK15).
+/// written on condition that there is none where the store can check it, stands for it in the repository (faults.md BK15).
 ///
 /// # Errors
 /// [`ErrorKind::Clock`] when the newest backup has a later label than this one can get, else the storage's.
@@ -106,7 +106,13 @@ async fn newest(repository: &WritableRepository, directories: &BTreeSet<BackupLa
 /// Whether the label was free and is now ours.
 async fn take(repository: &WritableRepository, label: &BackupLabel) -> Result<bool> {
     let copy = path::manifest_copy(repository.stanza(), label);
-    match repository.storage().put(&copy, Bytes::new(), Condition::Absent, Durability::Now).await {
+    let storage = repository.storage();
+    let arbitrates = storage.capabilities().conditional_put;
+    if !arbitrates && storage.exists(&copy).await? {
+        return Ok(false);
+    }
+    let condition = if arbitrates { Condition::Absent } else { Condition::None };
+    match storage.put(&copy, Bytes::new(), condition, Durability::Now).await {
         Ok(_) => Ok(true),
         Err(error) if error.class() == ErrorClass::Conflict => Ok(false),
         Err(error) => Err(error.into()),

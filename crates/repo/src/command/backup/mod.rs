@@ -41,6 +41,7 @@ use crate::repository::{Archive, WritableRepository};
 use archive_check::wait_for_range;
 use cluster::{Cluster, blocking};
 use file::Copier;
+pub use jiff::tz::TimeZone;
 pub use options::{ArchiveCheck, BackupOptions, BackupOutcome, BundleOptions, PageOptions, RecordedOptions};
 use process::Process;
 use reconcile::Reconciled;
