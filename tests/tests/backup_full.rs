@@ -78,11 +78,14 @@ impl Scene {
 
     /// What a restored server must have again, and that it is consistent in itself.
     fn rows(cluster: &Cluster) -> Vec<String> {
-        let balances = "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(bbalance) FROM pgbench_branches)
+        let balances =
+            "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(bbalance) FROM pgbench_branches)
              AND (SELECT sum(tbalance) FROM pgbench_tellers) = (SELECT sum(delta) FROM pgbench_history)";
         assert_eq!(cluster.value(balances).unwrap(), "t", "the rows contradict each other");
         let digest = |table: &str| {
-            cluster.value(&format!("SELECT count(*) || ' ' || coalesce(sum(hashtext(t::text)), 0) FROM {table} t")).unwrap()
+            cluster
+                .value(&format!("SELECT count(*) || ' ' || coalesce(sum(hashtext(t::text)), 0) FROM {table} t"))
+                .unwrap()
         };
         let mut rows: Vec<String> = ["spaced", "empty", "pgbench_accounts", "pgbench_history", "pgbench_tellers"]
             .into_iter()
@@ -105,7 +108,8 @@ impl Scene {
         arguments.extend(set.as_deref());
         engine.ok(&self.conf, &arguments).unwrap();
         let overrides = vec![("archive_mode".to_owned(), "off".to_owned())];
-        let mut restored = Cluster::open(self.cluster.version(), &data, Options { overrides, ..Options::default() }).unwrap();
+        let mut restored =
+            Cluster::open(self.cluster.version(), &data, Options { overrides, ..Options::default() }).unwrap();
         restored.start().unwrap();
         restored.wait_until_promoted(Duration::from_secs(60)).unwrap();
         let mut expected = expected.to_vec();
@@ -161,9 +165,12 @@ fn the_original_goes_on_with_our_full(case: &Case) {
     scene.fill();
     scene.under_load(|| {
         let backed = ours.ok(&scene.conf, &["backup", "--type=full", "--annotation=by=pgbr"]).unwrap();
-        for line in
-            ["INFO: backup start archive = ", "INFO: check archive for segment(s) ", "INFO: new backup label = ", "INFO: full backup size = "]
-        {
+        for line in [
+            "INFO: backup start archive = ",
+            "INFO: check archive for segment(s) ",
+            "INFO: new backup label = ",
+            "INFO: full backup size = ",
+        ] {
             assert!(backed.stdout.contains(line), "{line} is not in\n{}", backed.stdout);
         }
     });
@@ -228,7 +235,12 @@ fn a_bundled_and_encrypted_full_of_15_in_a_directory() {
 fn a_bundled_full_of_18_in_a_directory() {
     the_original_goes_on_with_our_full(&Case {
         version: Version::V18,
-        options: &[("compress-type", "lz4"), ("repo1-bundle", "y"), ("repo1-bundle-size", "1MiB"), ("repo1-bundle-limit", "64KiB")],
+        options: &[
+            ("compress-type", "lz4"),
+            ("repo1-bundle", "y"),
+            ("repo1-bundle-size", "1MiB"),
+            ("repo1-bundle-limit", "64KiB"),
+        ],
         releases: &[Release::V2_60],
         s3: false,
     });
@@ -301,10 +313,9 @@ fn we_go_on_with_the_repository_of_the_original() {
 #[test]
 fn an_offline_manifest_is_that_of_the_original() {
     let (ours, stock) = (pgbr::engine(), stock::newest());
-    for options in [
-        &[("compress-type", "none")][..],
-        &[("compress-type", "zst"), ("repo1-bundle", "y"), CIPHER[0], CIPHER[1]],
-    ] {
+    for options in
+        [&[("compress-type", "none")][..], &[("compress-type", "zst"), ("repo1-bundle", "y"), CIPHER[0], CIPHER[1]]]
+    {
         let mut scene = Scene::new(&Case { version: Version::V18, options: &[], releases: &[], s3: false });
         for (option, value) in options {
             scene.conf.global(option, value).unwrap();

@@ -19,13 +19,10 @@ use crate::stage::{Stage, local, memory, verifies};
 async fn bk15_two_backups_at_once_have_two_names_and_no_half_one_is_listed() {
     let (dir, stage) = local().await;
     let server = Server::new(&stage.data);
-    let (first, second) = tokio::join!(
-        async { stage.backup(&server, &stage.options(true)).await },
-        async {
-            let other = Server::new(&stage.data);
-            stage.backup(&other, &stage.options(false)).await
-        }
-    );
+    let (first, second) = tokio::join!(async { stage.backup(&server, &stage.options(true)).await }, async {
+        let other = Server::new(&stage.data);
+        stage.backup(&other, &stage.options(false)).await
+    });
     let listed = stage.listed().await;
     let finished: Vec<_> = [&first, &second].into_iter().flatten().map(|outcome| outcome.label).collect();
     for error in [first, second].into_iter().filter_map(Result::err) {

@@ -148,7 +148,8 @@ fn jiff_second(label: &BackupLabel) -> i64 {
     let (year, month, day) = (number(0..4), number(4..6), number(6..8));
     // Days from the civil calendar, March first.
     let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * shifted_year + shifted_year / 4 - shifted_year / 100 + shifted_year / 400
+    let days = 365 * shifted_year + shifted_year / 4 - shifted_year / 100
+        + shifted_year / 400
         + (153 * shifted_month + 2) / 5
         + day
         - 1

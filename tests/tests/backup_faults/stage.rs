@@ -21,7 +21,9 @@ use pgbr_repo::postgres::WalSegmentName;
 use pgbr_repo::postgres::page::PageHeaderCheck;
 use pgbr_repo::progress::{Context, Level, Progress, Reporter};
 use pgbr_repo::repository::{RepoIndex, Repository, WritableRepository};
-use pgbr_repo::storage::{ByteRange, ListOptions, LocalStorage, MemoryOptions, MemoryStorage, Storage, StorageExt, StoragePath};
+use pgbr_repo::storage::{
+    ByteRange, ListOptions, LocalStorage, MemoryOptions, MemoryStorage, Storage, StorageExt, StoragePath,
+};
 use pgbr_repo::transfer::Budget;
 use pgbr_testkit::conf::Conf;
 use pgbr_testkit::{stock, user};

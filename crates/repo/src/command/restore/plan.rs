@@ -178,8 +178,7 @@ pub(super) mod tests {
         let mut seen = vec![0; manifest.files().len()];
         let mut groups = Vec::new();
         for job in &plan.jobs {
-            let rows: Vec<&FileRow> =
-                plan.files(job).iter().map(|place| row_at(&manifest, *place).unwrap()).collect();
+            let rows: Vec<&FileRow> = plan.files(job).iter().map(|place| row_at(&manifest, *place).unwrap()).collect();
             assert_eq!(job.size_bytes, rows.iter().map(|row| row.size_bytes).sum::<u64>());
             for place in plan.files(job) {
                 seen[usize::try_from(*place).unwrap()] += 1;

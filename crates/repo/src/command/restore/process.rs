@@ -146,28 +146,6 @@ async fn look_at_all(restorer: &Arc<Restorer>, files: &[u32]) -> Result<Vec<(u32
     .await
 }
 
-/// Reads whole files that lie near each other in one request.
-async fn fetch_together(restorer: &Arc<Restorer>, files: &[u32], context: &Context) -> Result<()> {
-    let rows = files.iter().filter_map(|file| row_at(&restorer.manifest, *file));
-    let (Some(first), Some(last)) = (rows.clone().next(), rows.last()) else { return Ok(()) };
-    let stanza = restorer.repository.stanza();
-    let about = |error: Error| restorer.about(first, error);
-    let (object, range) = match restorer.manifest.location(first) {
-        FileLocation::Bundle { label, place } => {
-            let end = last.bundle.and_then(|bundle| bundle.offset_bytes.checked_add(last.size_repo_bytes));
-            let length = end
-                .and_then(|end| end.checked_sub(place.offset_bytes))
-                .ok_or_else(|| about(Error::new(ErrorKind::Format, "the place in the bundle is out of range")))?;
-            let range = ByteRange { offset: place.offset_bytes, length: Some(length) };
-            (path::bundle(stanza, &label, place.id), range)
-        }
-        FileLocation::Object { label, stored } => {
-            let object = path::file(stanza, &label, first.name(), stored)
-                .map_err(|error| about(Error::new(ErrorKind::Format, error.to_string())))?;
-            (object, ByteRange::ALL)
-        }
-        FileLocation::Nowhere => return Err(about(Error::new(ErrorKind::Assert, "the file is not stored"))),
-    };
 /// A file that was fetched, and for one stored as blocks what is left to do.
 type Fetched = (u32, Option<Rest>);
 

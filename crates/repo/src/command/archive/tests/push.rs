@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::watched::Watched;
 use super::world::{
-    MIB, SEGMENT, World, damage, encode, info_paths, kind, memory, only_object, other_cluster, other_version, segment_of,
-    storage, wal_objects,
+    MIB, SEGMENT, World, damage, encode, info_paths, kind, memory, only_object, other_cluster, other_version,
+    segment_of, storage, wal_objects,
 };
 use crate::command::archive::get::Got;
 use crate::command::archive::push::{PushOptions, push};
@@ -31,7 +31,9 @@ async fn pu02_the_same_file_again_is_a_success_with_a_warning() {
 
 #[tokio::test(start_paused = true)]
 async fn pu03_the_same_content_is_recognised_under_another_compression_and_passphrase() {
-    for (pass, types) in [(None, [CompressType::Gz, CompressType::Zst]), (Some("geheim"), [CompressType::Lz4, CompressType::Bz2])] {
+    for (pass, types) in
+        [(None, [CompressType::Gz, CompressType::Zst]), (Some("geheim"), [CompressType::Lz4, CompressType::Bz2])]
+    {
         let world = World::new();
         let memory = memory();
         let repository = [world.stanza(1, &storage(&memory), pass).await];
@@ -274,7 +276,10 @@ async fn pu14_an_unreachable_repository_is_named_and_the_other_one_gets_the_file
                 .to_vec(),
             "0000000A-",
         ),
-        (vec![Rule::new(Call::ListPage, When::Always, Fault::Fail(ErrorClass::Denied, Phase::Before))], "0000000100000000"),
+        (
+            vec![Rule::new(Call::ListPage, When::Always, Fault::Fail(ErrorClass::Denied, Phase::Before))],
+            "0000000100000000",
+        ),
     ] {
         let fault = Arc::new(FaultStorage::new(storage(&two), 1));
         fault.set_rules(rules);
@@ -325,7 +330,11 @@ async fn pu15_without_a_usable_archive_info_nothing_is_acknowledged() {
     damage(&memory, &copy, |bytes| bytes.truncate(30)).await;
     let error = world.push(&repository, &source, CompressType::None).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RepoInvalid);
-    assert!(error.message().contains("archive.info") && error.message().contains("archive.info.copy"), "{}", error.message());
+    assert!(
+        error.message().contains("archive.info") && error.message().contains("archive.info.copy"),
+        "{}",
+        error.message()
+    );
 
     memory.remove(&main).await.unwrap();
     memory.remove(&copy).await.unwrap();
