@@ -111,8 +111,7 @@ fn restores_every_label(name: &str) {
 /// Changes files in every way that a delta restore has to see.
 fn damage(data: &Path) {
     let files: Vec<PathBuf> = fs::read_dir(data.join("base/1")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    let mut large: Vec<&PathBuf> =
-        files.iter().filter(|file| fs::metadata(file).unwrap().len() >= 16384).collect();
+    let mut large: Vec<&PathBuf> = files.iter().filter(|file| fs::metadata(file).unwrap().len() >= 16384).collect();
     large.sort();
     assert!(large.len() > 8);
     for (at, file) in large.iter().enumerate() {
@@ -289,7 +288,8 @@ fn server_of(name: &str) -> Version {
 
 /// A server on the restored directory; its configuration is the sample's own.
 fn start(restore: &Restore) -> Cluster {
-    let mut cluster = Cluster::open(server_of(restore.sample.sample().name()), &restore.data(), Options::default()).unwrap();
+    let mut cluster =
+        Cluster::open(server_of(restore.sample.sample().name()), &restore.data(), Options::default()).unwrap();
     cluster.start().unwrap_or_else(|error| panic!("{error}"));
     cluster.wait_until_promoted(WAIT).unwrap();
     cluster
@@ -314,8 +314,13 @@ fn rs12_a_server_recovers_to_a_time() {
     user::create_dir(&restore.data()).unwrap();
     let time = restore.sample.time_before_fourth().unwrap().unwrap();
     let target = format!("--target={time}");
-    let outcome =
-        restore.ok(&["--type=time", &target, "--target-action=promote", "--archive-mode=off", "--log-level-console=info"]);
+    let outcome = restore.ok(&[
+        "--type=time",
+        &target,
+        "--target-action=promote",
+        "--archive-mode=off",
+        "--log-level-console=info",
+    ]);
     assert!(outcome.text().contains("restore backup set"), "{}", outcome.text());
     let cluster = start(&restore);
     let tables = restore.sample.sample().tables().unwrap();

@@ -75,7 +75,8 @@ fn set(options: &OptionSet) -> Result<Option<BackupLabel>, Failure> {
 
 /// The repository is chosen later: the smallest gap suits all of them.
 fn read_over_bytes(options: &OptionSet) -> u64 {
-    let gaps = chosen(options).into_iter().filter_map(|index| options.repo(index).size_bytes(opt::REPO_STORAGE_READ_OVER));
+    let gaps =
+        chosen(options).into_iter().filter_map(|index| options.repo(index).size_bytes(opt::REPO_STORAGE_READ_OVER));
     gaps.min().unwrap_or(0)
 }
 

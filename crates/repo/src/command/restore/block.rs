@@ -129,7 +129,11 @@ pub(super) async fn restore_blocks(
 
 fn map_bytes(row: &FileRow) -> Result<u64> {
     let map_bytes = row.block_incr.map_or(0, |block| block.map_size_bytes);
-    if map_bytes > MAP_BYTES_MAX || map_bytes > row.size_repo_bytes { Err(map_too_large(map_bytes)) } else { Ok(map_bytes) }
+    if map_bytes > MAP_BYTES_MAX || map_bytes > row.size_repo_bytes {
+        Err(map_too_large(map_bytes))
+    } else {
+        Ok(map_bytes)
+    }
 }
 
 fn map_too_large(map_bytes: u64) -> Error {
@@ -172,11 +176,7 @@ async fn read_map(restorer: &Arc<Restorer>, row: &FileRow, context: &Context) ->
 /// Hands stored bytes to whoever decodes them.
 type Take<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
-fn plain_map(
-    restorer: &Restorer,
-    map_bytes: u64,
-    feed: impl FnOnce(&mut Take<'_>) -> Result<()>,
-) -> Result<Vec<u8>> {
+fn plain_map(restorer: &Restorer, map_bytes: u64, feed: impl FnOnce(&mut Take<'_>) -> Result<()>) -> Result<Vec<u8>> {
     let spec = LoadSpec {
         compress: CompressType::None,
         cipher: restorer.passphrase.as_ref(),
@@ -222,7 +222,7 @@ async fn apply(restorer: &Arc<Restorer>, place: u32, read: DeltaRead, context: &
         patch(&writing, row, read, |take| source.exact(size_bytes, take))
     })
     .await
-        .map_err(|error| error.context(format!("blocks in '{name}'")))
+    .map_err(|error| error.context(format!("blocks in '{name}'")))
 }
 
 /// Map items name a backup by its number in the manifest's list, so that no other stanza's object is ever read.
@@ -246,10 +246,8 @@ fn patch(
     feed: impl FnOnce(&mut Take<'_>) -> Result<()>,
 ) -> Result<()> {
     let file = restorer.open_existing(row)?.ok_or_else(|| changed(restorer, row))?.into_target();
-    let spec = SuperBlockSpec {
-        compress: restorer.manifest.options().compress_type,
-        cipher: restorer.passphrase.clone(),
-    };
+    let spec =
+        SuperBlockSpec { compress: restorer.manifest.options().compress_type, cipher: restorer.passphrase.clone() };
     let mut reader = SuperBlockReader::new(read, spec, &restorer.codecs);
     let mut refused = None;
     let mut sink = |offset: u64, bytes: &[u8]| {
@@ -290,13 +288,7 @@ fn end(restorer: &Restorer, row: &FileRow) -> Result<()> {
         .map_err(|error| restorer.write_failed(row, error))
 }
 
-async fn load<T, F>(
-    restorer: &Restorer,
-    object: &StoragePath,
-    range: ByteRange,
-    context: &Context,
-    job: F,
-) -> Result<T>
+async fn load<T, F>(restorer: &Restorer, object: &StoragePath, range: ByteRange, context: &Context, job: F) -> Result<T>
 where
     T: Send + 'static,
     F: FnOnce(&mut PieceReader) -> Result<T> + Send + 'static,

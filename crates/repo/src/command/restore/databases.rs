@@ -48,14 +48,19 @@ impl EmptyDatabases {
 /// # Errors
 /// [`ErrorKind::DbMissing`] for a database that is not in the backup, [`ErrorKind::DbInvalid`] for one that cannot be
 /// chosen, [`ErrorKind::Format`] for a backup without databases.
-pub(super) fn choose(manifest: &Manifest, choice: &DatabaseChoice, layout: &DataLayout) -> Result<Option<EmptyDatabases>> {
+pub(super) fn choose(
+    manifest: &Manifest,
+    choice: &DatabaseChoice,
+    layout: &DataLayout,
+) -> Result<Option<EmptyDatabases>> {
     if choice.include.is_empty() && choice.exclude.is_empty() {
         return Ok(None);
     }
     let known = Known::of(manifest, layout);
     if known.all.is_empty() {
-        return Err(Error::new(ErrorKind::Format, "no databases found for selective restore")
-            .hint("is this a valid cluster?"));
+        return Err(
+            Error::new(ErrorKind::Format, "no databases found for selective restore").hint("is this a valid cluster?")
+        );
     }
     let exclude = known.ids(manifest, &choice.exclude, "exclude")?;
     let include = known.ids(manifest, &choice.include, "include")?;

@@ -12,7 +12,8 @@ use crate::format::block_map::{BlockChecksum, BlockGeometry};
 use crate::format::manifest::{FileLocation, FileRow, Manifest};
 use crate::format::path;
 use crate::pgdata::{
-    DataRoots, Directory, DisplayPath, EntryMode, Existing, ExistingFile, PgDataError, PgDataErrorKind, SyncPolicy, TargetFile,
+    DataRoots, Directory, DisplayPath, EntryMode, Existing, ExistingFile, PgDataError, PgDataErrorKind, SyncPolicy,
+    TargetFile,
 };
 use crate::postgres::data_path::CONTROL_FILE;
 use crate::progress::cancelled;

@@ -51,7 +51,8 @@ pub(super) fn write_recovery(
         Ok((directory, below)) => DisplayPath(&directory.path_of(&below)).to_string(),
         Err(_) => name.to_owned(),
     };
-    let settings = if recovery::uses_signal_files(version) { file_name::POSTGRESQL_AUTO_CONF } else { file_name::RECOVERY_CONF };
+    let settings =
+        if recovery::uses_signal_files(version) { file_name::POSTGRESQL_AUTO_CONF } else { file_name::RECOVERY_CONF };
     if options.recovery_type == RecoveryType::Preserve {
         let (directory, below) = roots.locate(&in_pgdata(settings))?;
         if directory.info_of(&below)?.is_none() {
@@ -111,9 +112,7 @@ pub(super) fn place_control(restorer: &Restorer, options: &RestoreOptions, conte
                 file.append(&content)?;
                 file.finish(attributes, SyncPolicy::EachFile)?;
             }
-            context.info(
-                "restore global/pg_control (performed last to ensure aborted restores cannot be started)",
-            );
+            context.info("restore global/pg_control (performed last to ensure aborted restores cannot be started)");
             directory.rename(&temporary, &control)?;
         }
         None => context.warn("backup does not contain 'global/pg_control' -- cluster will not start"),
@@ -154,9 +153,9 @@ fn read_settings(roots: &DataRoots, name: &[u8]) -> Result<Option<Vec<u8>>> {
 fn read_small(roots: &DataRoots, name: &[u8]) -> Result<Option<Vec<u8>>> {
     let Some(file) = ExistingFile::open(roots, name)? else { return Ok(None) };
     let mut content = Vec::new();
-    file.take(SETTINGS_BYTES_MAX).read_to_end(&mut content).map_err(|error| {
-        Error::new(ErrorKind::FileRead, format!("unable to read '{}': {error}", DisplayPath(name)))
-    })?;
+    file.take(SETTINGS_BYTES_MAX)
+        .read_to_end(&mut content)
+        .map_err(|error| Error::new(ErrorKind::FileRead, format!("unable to read '{}': {error}", DisplayPath(name))))?;
     Ok(Some(content))
 }
 

@@ -66,7 +66,11 @@ pub(super) fn row_at(manifest: &Manifest, place: u32) -> Option<&FileRow> {
 }
 
 /// Plans the files of `manifest` that `is_restored` takes.
-pub(super) fn plan(manifest: &Manifest, empty: Option<&EmptyDatabases>, is_restored: impl Fn(&FileRow) -> bool) -> Plan {
+pub(super) fn plan(
+    manifest: &Manifest,
+    empty: Option<&EmptyDatabases>,
+    is_restored: impl Fn(&FileRow) -> bool,
+) -> Plan {
     let mut order: Vec<u32> =
         (0..).zip(manifest.files()).filter(|(_, row)| is_restored(row)).map(|(place, _)| place).collect();
     let row = |place: u32| row_at(manifest, place);
@@ -174,8 +178,7 @@ pub(super) mod tests {
         let mut seen = vec![0; manifest.files().len()];
         let mut groups = Vec::new();
         for job in &plan.jobs {
-            let rows: Vec<&FileRow> =
-                plan.files(job).iter().map(|place| row_at(&manifest, *place).unwrap()).collect();
+            let rows: Vec<&FileRow> = plan.files(job).iter().map(|place| row_at(&manifest, *place).unwrap()).collect();
             assert_eq!(job.size_bytes, rows.iter().map(|row| row.size_bytes).sum::<u64>());
             for place in plan.files(job) {
                 seen[usize::try_from(*place).unwrap()] += 1;

@@ -104,7 +104,8 @@ async fn strike_out(
     let mut page = None;
     loop {
         let listed = repository.storage().list_page(&directory, &options, page).await?;
-        for entry in listed.entries.iter().filter(|entry| matches!(entry.kind, EntryKind::Object | EntryKind::Link(_))) {
+        for entry in listed.entries.iter().filter(|entry| matches!(entry.kind, EntryKind::Object | EntryKind::Link(_)))
+        {
             if let Some(id) = bundle_of(&entry.name) {
                 let wanted_bytes = wanted.bundles.remove(&id);
                 if let Some(wanted_bytes) = wanted_bytes.filter(|wanted| *wanted > entry.size_bytes) {
@@ -132,7 +133,8 @@ fn bundle_of(name: &str) -> Option<BundleId> {
 /// The file of the manifest that is stored in a listed object of backup `label`.
 fn place_of(manifest: &Manifest, label: BackupLabel, entry: &Entry) -> Option<u32> {
     let extension = manifest.options().compress_type.extension();
-    let whole = entry.name.strip_suffix(extension).map(|name| (name, StoredFile::Whole(manifest.options().compress_type)));
+    let whole =
+        entry.name.strip_suffix(extension).map(|name| (name, StoredFile::Whole(manifest.options().compress_type)));
     let blocks = entry.name.strip_suffix(path::BLOCK_INCR_EXTENSION).map(|name| (name, StoredFile::BlockIncremental));
     [whole, blocks].into_iter().flatten().find_map(|(name, stored)| {
         let place = manifest.file_position(name.as_bytes())?;

@@ -122,7 +122,10 @@ impl Layout {
                     Some(link) => link.destination.clone_from(destination),
                     None => {
                         let shown = String::from_utf8_lossy(name);
-                        return Err(Error::new(ErrorKind::Format, format!("target '{shown}' has no link in the manifest")));
+                        return Err(Error::new(
+                            ErrorKind::Format,
+                            format!("target '{shown}' has no link in the manifest"),
+                        ));
                     }
                 },
                 LinkChange::Add { name, destination } => {

@@ -45,9 +45,8 @@ impl Wanted {
             return Ok(Self::Label(label));
         }
         match &options.recovery.recovery_type {
-            RecoveryType::Target(RecoveryTarget::Time, text) => target_time::parse(text, &options.time_zone)
-                .map(Self::Before)
-                .ok_or_else(|| {
+            RecoveryType::Target(RecoveryTarget::Time, text) => {
+                target_time::parse(text, &options.time_zone).map(Self::Before).ok_or_else(|| {
                     Error::new(
                         ErrorKind::Format,
                         format!("automatic backup set selection cannot be performed with provided time '{text}'"),
@@ -56,7 +55,8 @@ impl Wanted {
                         "time format must be YYYY-MM-DD HH:MM:SS with optional msec and optional timezone (+/- HH or \
                          HHMM or HH:MM) - if timezone is omitted, local time is assumed (for UTC use +00)",
                     )
-                }),
+                })
+            }
             RecoveryType::Target(RecoveryTarget::Lsn, text) => text
                 .parse()
                 .map(Self::UpTo)
@@ -204,7 +204,11 @@ async fn first_on_path(
                 return Ok(backup.label);
             }
             Err(error) if error.kind() == ErrorKind::DbMismatch => {
-                passed_over.push(format!("{}: backup set {} is passed over: {error}", repository.index(), backup.label));
+                passed_over.push(format!(
+                    "{}: backup set {} is passed over: {error}",
+                    repository.index(),
+                    backup.label
+                ));
             }
             // What is wrong with the archive is told by the check that follows.
             Err(_) => break,
@@ -215,11 +219,7 @@ async fn first_on_path(
 
 fn start_of(backup: &BackupEntry, info: &BackupInfo) -> Option<BackupStart> {
     let archive_id = info.history().generation(backup.history_id)?.archive_id();
-    Some(BackupStart {
-        archive_id,
-        timeline: backup.archive_start?.timeline(),
-        lsn: backup.lsn_start.as_ref()?.lsn(),
-    })
+    Some(BackupStart { archive_id, timeline: backup.archive_start?.timeline(), lsn: backup.lsn_start.as_ref()?.lsn() })
 }
 
 #[cfg(test)]

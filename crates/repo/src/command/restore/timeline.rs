@@ -119,11 +119,17 @@ impl<'a> Timelines<'a> {
                 let name = timeline.history_file_name();
                 Error::new(
                     ErrorKind::FileMissing,
-                    format!("{}: the history file '{name}' of the target timeline is not in archive {id}", self.repository.index()),
+                    format!(
+                        "{}: the history file '{name}' of the target timeline is not in archive {id}",
+                        self.repository.index()
+                    ),
                 )
             })?;
             let history = TimelineHistory::parse(timeline, &content).map_err(|error| {
-                Error::new(ErrorKind::Format, format!("invalid history of timeline {timeline} in archive {id}: {error}"))
+                Error::new(
+                    ErrorKind::Format,
+                    format!("invalid history of timeline {timeline} in archive {id}: {error}"),
+                )
             })?;
             self.histories.insert((id, timeline), history);
         }
