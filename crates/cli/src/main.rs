@@ -7,6 +7,7 @@
 
 mod bar;
 mod command;
+mod database;
 mod exit;
 mod lock;
 mod log;
@@ -14,6 +15,7 @@ mod memory;
 mod repositories;
 mod run;
 mod session;
+mod unfinished;
 mod version;
 
 use std::process::ExitCode;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::db::check::CheckError;
+use crate::db::{DbError, DbErrorKind};
 use crate::pgdata::{PgDataError, PgDataErrorKind};
 use crate::storage::{ErrorClass, StorageError};
 
@@ -277,6 +279,30 @@ impl From<PgDataError> for Error {
             PgDataErrorKind::FileOwner => ErrorKind::FileOwner,
             PgDataErrorKind::FileExists => ErrorKind::FileExists,
             PgDataErrorKind::FileInfo => ErrorKind::FileInfo,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<DbError> for Error {
+    fn from(error: DbError) -> Self {
+        let kind = match error.kind() {
+            DbErrorKind::Connect => ErrorKind::DbConnect,
+            DbErrorKind::Query | DbErrorKind::Settings | DbErrorKind::Timeout | DbErrorKind::Lost => ErrorKind::DbQuery,
+            DbErrorKind::Mismatch => ErrorKind::DbMismatch,
+            DbErrorKind::Recovery => ErrorKind::Assert,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<CheckError> for Error {
+    fn from(error: CheckError) -> Self {
+        let kind = match error {
+            CheckError::Mismatch { .. } => ErrorKind::DbMismatch,
+            CheckError::ArchiveDisabled => ErrorKind::ArchiveDisabled,
+            CheckError::ArchiveAlways => ErrorKind::FeatureNotSupported,
+            CheckError::ArchiveCommand { .. } => ErrorKind::ArchiveCommandInvalid,
         };
         Self::new(kind, error.to_string())
     }

@@ -3,6 +3,7 @@
 
 mod bench;
 mod cargo;
+mod compatibility;
 mod demo;
 mod faults;
 mod fuzz;
@@ -17,9 +18,13 @@ cargo xtask COMMAND
   demo                   back up and restore a real cluster through an HTTPS S3 server, and show what happened
   test                   all that CI runs: format, lints, documentation, every test
   faults [S1|S2|S3]      fault rows without a test, by section; with a severity only those, and fail if there are any
-  fuzz [TARGET] [SECONDS]
-                         run one fuzz target, or all, for this long each (default 30)
-  bench [ARGUMENTS]      run the benchmarks
+  fuzz [TARGET] [SECONDS] [-- ARGUMENTS]
+                         run one fuzz target, or all, for this long each (default 30); arguments are libFuzzer's
+  fuzz --smoke SECONDS   the same for all, with little output
+  compatibility          write the tables of COMPATIBILITY.md
+  bench [ARGUMENTS]      run the benchmarks of single functions
+  bench wal-push         archive-push against stock pgBackRest on an HTTPS S3 server
+  bench manifest         a manifest of a million rows: time and memory
   tools                  install PostgreSQL, its clients and the releases of pgBackRest that tests compare with
 ";
 
@@ -36,6 +41,7 @@ fn main() -> ExitCode {
         "fuzz" => fuzz::run(rest),
         "bench" => bench::run(rest),
         "tools" => tools::run(),
+        "compatibility" => compatibility::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())

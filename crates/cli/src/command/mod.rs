@@ -2,9 +2,15 @@
 
 mod archive_get;
 mod archive_push;
+mod backup;
 mod control;
 mod help;
+mod info;
+mod repo_get;
+mod repo_ls;
+mod repo_path;
 mod restore;
+mod standard_output;
 mod stanza_create;
 mod wal_path;
 
@@ -21,6 +27,10 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
     match session.command() {
         Command::ArchiveGet => archive_get::run(session).await,
         Command::ArchivePush => archive_push::run(session).await,
+        Command::Info => info::run(session).await,
+        Command::RepoGet => repo_get::run(session).await,
+        Command::RepoLs => repo_ls::run(session).await,
+        Command::Backup => backup::run(session).await,
         Command::Restore => restore::run(session).await,
         Command::StanzaCreate => stanza_create::run(session).await,
         Command::Start => control::start(session),

@@ -1,6 +1,9 @@
 //! One folder for each verb. A command never imports another command.
 
 pub mod archive;
+pub mod backup;
 pub mod control;
+pub mod info;
+pub mod repo;
 pub mod restore;
 pub mod stanza;

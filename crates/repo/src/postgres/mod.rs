@@ -4,7 +4,7 @@
 
 pub mod control_file;
 pub mod data_path;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 mod hex_field;
 mod little_endian;

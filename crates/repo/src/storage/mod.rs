@@ -19,6 +19,7 @@ mod memory;
 mod path;
 mod range;
 pub mod retry;
+#[cfg(not(fuzzing))]
 pub mod s3;
 mod upload;
 

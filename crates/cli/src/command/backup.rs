@@ -1,0 +1,129 @@
+//! `backup`
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pgbr_config::{OptionSet, RepoOptions, opt};
+use pgbr_repo::command::backup::{ArchiveCheck, BackupOptions, BundleOptions, PageOptions, RecordedOptions, backup};
+use pgbr_repo::db::Database;
+use pgbr_repo::error::ErrorKind;
+use pgbr_repo::format::{Annotations, BackupType};
+use pgbr_repo::pgdata::LinkPolicy;
+use pgbr_repo::postgres::page::PageHeaderCheck;
+use pgbr_repo::repository::WritableRepository;
+
+use crate::database::{self, Connected};
+use crate::exit::{Failure, Outcome};
+use crate::session::Session;
+
+/// Makes a backup in one repository.
+pub async fn run(session: &Session) -> Result<Outcome, Failure> {
+    session.test_stop()?;
+    let options = session.options();
+    let (index, repository) = session.default_repository()?;
+    if options.repo_named().is_none() && options.repos().count() > 1 {
+        session.context.info(format!("repo option not specified, defaulting to repo{}", index.number()));
+    }
+    let repo = options.repo(index);
+    refuse_unfinished(options, &repo)?;
+    let connected = match options.boolean(opt::ONLINE) {
+        true => Some(database::connect_primary(options, &session.context).await?),
+        false => None,
+    };
+    let pg_path = match &connected {
+        Some(Connected { index, .. }) => PathBuf::from(options.pg(*index).require(opt::PG_PATH)?),
+        None => session.require_pg_path()?,
+    };
+    let backup_options = backup_options(session, &repo, pg_path)?;
+    let database = connected.as_ref().map(|connected| &connected.session as &dyn Database);
+    backup(&WritableRepository::new(repository), database, &backup_options, &session.context).await?;
+    warn_without_expire(session, &repo);
+    Ok(Outcome::Done)
+}
+
+/// Refuses by name what would change the result and is not there yet.
+fn refuse_unfinished(options: &OptionSet, repo: &RepoOptions<'_>) -> Result<(), Failure> {
+    let unfinished = [
+        ("repo-block", repo.boolean(opt::REPO_BLOCK)),
+        ("archive-copy", options.boolean(opt::ARCHIVE_COPY)),
+        ("backup-standby", options.string_id(opt::BACKUP_STANDBY) == Some("y")),
+    ];
+    match unfinished.into_iter().find(|(_, is_on)| *is_on) {
+        Some((name, _)) => Err(Failure::new(
+            ErrorKind::FeatureNotSupported,
+            format!("option '{name}' is not implemented yet; COMPATIBILITY.md says what is"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn backup_options(session: &Session, repo: &RepoOptions<'_>, pg_path: PathBuf) -> Result<BackupOptions, Failure> {
+    let options = session.options();
+    let archive_check = options.boolean(opt::ARCHIVE_CHECK).then(|| ArchiveCheck {
+        timeout: options.time(opt::ARCHIVE_TIMEOUT).unwrap_or(Duration::from_secs(60)),
+        refuse_always: options.boolean(opt::ARCHIVE_MODE_CHECK),
+    });
+    let bundle = repo.boolean(opt::REPO_BUNDLE).then(|| BundleOptions {
+        size_bytes: repo.size_bytes(opt::REPO_BUNDLE_SIZE).unwrap_or(20 * 1024 * 1024),
+        limit_bytes: repo.size_bytes(opt::REPO_BUNDLE_LIMIT).unwrap_or(2 * 1024 * 1024),
+    });
+    let network_level = options.integer(opt::COMPRESS_LEVEL_NETWORK).and_then(|level| i32::try_from(level).ok());
+    Ok(BackupOptions {
+        backup_type: backup_type(options)?,
+        pg_path,
+        version_force: session.forced_version()?,
+        force: options.boolean(opt::FORCE),
+        start_fast: options.boolean(opt::START_FAST),
+        db_timeout: options.time(opt::DB_TIMEOUT).unwrap_or(Duration::from_secs(1800)),
+        archive_check,
+        pages: PageOptions {
+            check: options.get(opt::CHECKSUM_PAGE),
+            header_check: match options.boolean(opt::PAGE_HEADER_CHECK) {
+                true => PageHeaderCheck::Upper,
+                false => PageHeaderCheck::ChecksumOnly,
+            },
+            end_at_error: options.boolean(opt::CHECKSUM_PAGE_ERROR),
+        },
+        exclude: options.list(opt::EXCLUDE).iter().map(|path| path.as_bytes().to_vec()).collect(),
+        links: LinkPolicy::Any,
+        compress: session.compression()?,
+        bundle,
+        resume: options.boolean(opt::RESUME),
+        symlinks: repo.boolean(opt::REPO_SYMLINK),
+        annotations: annotations(options)?,
+        time_zone: jiff::tz::TimeZone::system(),
+        process_max: u32::try_from(session.workers()).unwrap_or(1),
+        recorded: RecordedOptions {
+            buffer_size_bytes: options.size_bytes(opt::BUFFER_SIZE).unwrap_or(1024 * 1024),
+            compress_level_network: network_level.unwrap_or_default(),
+            delta: options.boolean(opt::DELTA),
+            hardlink: repo.boolean(opt::REPO_HARDLINK),
+        },
+    })
+}
+
+fn backup_type(options: &OptionSet) -> Result<BackupType, Failure> {
+    let name = options.string_id(opt::TYPE).unwrap_or("incr");
+    BackupType::from_name(name.as_bytes()).ok_or_else(|| {
+        Failure::new(ErrorKind::OptionInvalidValue, format!("'{name}' is not allowed for 'type' option"))
+    })
+}
+
+fn annotations(options: &OptionSet) -> Result<Annotations, Failure> {
+    let mut annotations = Annotations::default();
+    for (key, value) in options.hash(opt::ANNOTATION) {
+        annotations.set(key, value).map_err(|error| Failure::new(ErrorKind::OptionInvalidValue, error.to_string()))?;
+    }
+    Ok(annotations)
+}
+
+/// Says that nothing is expired although it was asked for.
+fn warn_without_expire(session: &Session, repo: &RepoOptions<'_>) {
+    let is_asked_for = repo.is_set(opt::REPO_RETENTION_FULL)
+        || repo.is_set(opt::REPO_RETENTION_DIFF)
+        || repo.is_set(opt::REPO_RETENTION_ARCHIVE)
+        || repo.is_set(opt::REPO_RETENTION_HISTORY);
+    if session.options().boolean(opt::EXPIRE_AUTO) && is_asked_for {
+        session.context.warn("expire is not implemented yet: nothing was expired after this backup");
+    }
+}

@@ -1,0 +1,119 @@
+//! Waits for WAL in the repository: a backup counts only with all of it (repository-behaviour.md §4.12).
+
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::postgres::{Lsn, WalFileName, WalSegmentName, WalSegmentSize};
+use crate::progress::Context;
+use crate::repository::Archive;
+
+/// The first and the longest pause between two looks.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+/// Segments of one backup: a petabyte of WAL at the smallest size. More is a server that does not tell the truth.
+const SEGMENTS_MAX: u64 = 1 << 30;
+
+/// Where a backup starts and stops in the WAL.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WalRange {
+    pub(super) start_lsn: Lsn,
+    pub(super) stop_lsn: Lsn,
+    /// The segment of the start, which tells the timeline.
+    pub(super) start_segment: WalSegmentName,
+    pub(super) segment_size: WalSegmentSize,
+}
+
+impl WalRange {
+    /// The segment that holds the last byte that is needed.
+    pub(super) fn stop_segment(&self) -> WalSegmentName {
+        let timeline = self.start_segment.timeline();
+        // At a boundary the next segment may never be written to, and nothing of it is needed.
+        let ending = self.stop_lsn.segment_ending(timeline, self.segment_size);
+        ending.unwrap_or_else(|| self.stop_lsn.segment(timeline, self.segment_size)).max(self.start_segment)
+    }
+}
+
+/// Waits until every segment of the range is archived, for each one as long as `timeout`.
+///
+/// # Errors
+/// [`ErrorKind::ArchiveTimeout`] naming the first one that is missing, or as for [`wait_for_segment`].
+pub(super) async fn wait_for_range(
+    archive: &Archive,
+    range: &WalRange,
+    timeout: Duration,
+    context: &Context,
+) -> Result<()> {
+    let segments = WalSegmentName::range(range.start_segment, range.stop_segment(), range.segment_size, SEGMENTS_MAX)
+        .map_err(|error| Error::new(ErrorKind::DbMismatch, error.to_string()))?;
+    for segment in segments {
+        wait_for_segment(archive, segment, timeout, context).await?;
+    }
+    Ok(())
+}
+
+/// Waits until a segment is archived.
+///
+/// # Errors
+/// [`ErrorKind::ArchiveTimeout`] when it is not in time, [`ErrorKind::ArchiveDuplicate`] when there are two of it.
+pub(super) async fn wait_for_segment(
+    archive: &Archive,
+    segment: WalSegmentName,
+    timeout: Duration,
+    context: &Context,
+) -> Result<()> {
+    let arrival = async {
+        let (mut pause, pause_max) = PAUSE;
+        loop {
+            let found = archive.find(WalFileName::Segment(segment)).await?;
+            match &found[..] {
+                [] => {}
+                [_] => return Ok(()),
+                many => {
+                    let names: Vec<&str> =
+                        many.iter().map(|file| file.path.as_str().rsplit('/').next().unwrap_or_default()).collect();
+                    let message =
+                        format!("duplicates found in archive for WAL segment {segment}: {}", names.join(", "));
+                    return Err(Error::new(ErrorKind::ArchiveDuplicate, message)
+                        .hint("are multiple primaries archiving to this stanza?"));
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = pause.saturating_mul(2).min(pause_max);
+        }
+    };
+    let waited = super::unless_cancelled(context, async { Ok(tokio::time::timeout(timeout, arrival).await) });
+    waited.await?.unwrap_or_else(|_| {
+        let message = format!("WAL segment {segment} was not archived before the {}ms timeout", timeout.as_millis());
+        Err(Error::new(ErrorKind::ArchiveTimeout, message)
+            .hint("check the archive_command to ensure that all options are correct (especially --stanza).")
+            .hint("check the PostgreSQL server log for errors.")
+            .hint("run the 'start' command if the stanza was previously stopped."))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::Timeline;
+
+    #[test]
+    fn the_range_ends_with_the_segment_of_the_last_byte() {
+        let size = WalSegmentSize::DEFAULT;
+        let start = Lsn(0x300_0028);
+        let range = |stop: u64| WalRange {
+            start_lsn: start,
+            stop_lsn: Lsn(stop),
+            start_segment: start.segment(Timeline::FIRST, size),
+            segment_size: size,
+        };
+        for (stop, name) in [
+            (0x300_0100, "000000010000000000000003"),
+            (0x400_0000, "000000010000000000000003"),
+            (0x400_0001, "000000010000000000000004"),
+            (0x1_0000_0000, "0000000100000000000000FF"),
+            (0x1_0000_0028, "000000010000000100000000"),
+        ] {
+            assert_eq!(range(stop).stop_segment().to_string(), name);
+        }
+    }
+}

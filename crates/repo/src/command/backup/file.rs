@@ -1,0 +1,246 @@
+//! One file of the cluster into the repository: read, checked, compressed, encrypted. Blocking.
+
+use std::sync::Arc;
+
+use super::cluster::control_in;
+use crate::clock::Random;
+use crate::error::{Error, ErrorKind, Result};
+use crate::filter::order::{self, StoreSpec};
+use crate::filter::{
+    ChainReport, Codecs, Compression, FilterError, Form, PageCheck, PageOutcome, PageReport, Passphrase, SinkClosed,
+};
+use crate::format::manifest::{PageChecksums, PageRange};
+use crate::format::{Checksum, CompressType};
+use crate::pgdata::{DataRoots, DisplayPath, ReadLimit, SourceFile};
+use crate::postgres::PgVersion;
+use crate::transfer::PieceWriter;
+
+/// A file up to this size is read whole before it is encoded, which is quicker for gz; larger ones stream through a
+/// buffer of this size. One buffer for each transfer.
+pub(super) const BUFFER_BYTES: usize = 256 * 1024;
+
+/// What a file's bytes go through, and where they come from. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Copier {
+    pub(super) roots: Arc<DataRoots>,
+    pub(super) compress: Compression,
+    pub(super) passphrase: Option<Passphrase>,
+    pub(super) codecs: Codecs,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) version_force: Option<PgVersion>,
+    /// An empty file is stored, not only recorded: in a backup without bundles.
+    pub(super) stores_empty: bool,
+}
+
+/// A file to copy.
+#[derive(Debug, Clone)]
+pub(super) struct Source {
+    /// Its place in the manifest.
+    pub(super) position: usize,
+    /// Its name in the manifest.
+    pub(super) name: Vec<u8>,
+    /// How much of it is read.
+    pub(super) read: SourceRead,
+    /// Which pages to check, if any.
+    pub(super) pages: Option<PageCheck>,
+}
+
+/// How a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SourceRead {
+    /// As it is, with this limit.
+    Plain(ReadLimit),
+    /// `pg_control`, until its checksum is right, and padded.
+    Control,
+}
+
+/// What became of a file.
+#[derive(Debug)]
+pub(super) enum Copied {
+    /// The server removed it; WAL removes it again.
+    Vanished,
+    /// It is empty now and need not be stored.
+    Emptied,
+    /// It is stored.
+    Stored(StoredBytes),
+}
+
+/// A file that was stored.
+#[derive(Debug)]
+pub(super) struct StoredBytes {
+    /// Where it begins in the object.
+    pub(super) offset_bytes: u64,
+    /// Plain bytes.
+    pub(super) size_bytes: u64,
+    /// SHA-1 of the plain bytes.
+    pub(super) checksum: Checksum,
+    /// Stored bytes.
+    pub(super) size_repo_bytes: u64,
+    /// SHA-1 of the stored bytes, where they differ.
+    pub(super) checksum_repo: Option<Checksum>,
+    /// The check of its pages.
+    pub(super) pages: PageChecksums,
+}
+
+impl Copier {
+    /// Whether stored bytes differ from plain ones.
+    pub(super) fn transforms(&self) -> bool {
+        self.compress.kind() != CompressType::None || self.passphrase.is_some()
+    }
+
+    /// Copies files one behind the other into the object that `out` is.
+    ///
+    /// # Errors
+    /// The first file that cannot be read, or [`ErrorKind::Term`] when the upload has ended.
+    pub(super) fn copy_all(&self, sources: &[Source], out: &mut PieceWriter) -> Result<Vec<Copied>> {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        sources.iter().map(|source| self.copy(source, &mut buffer, out)).collect()
+    }
+
+    fn copy(&self, source: &Source, buffer: &mut [u8], out: &mut PieceWriter) -> Result<Copied> {
+        match source.read {
+            SourceRead::Control => {
+                let control = control_in(&self.roots, self.version_force)?;
+                self.copy_whole(source, &control.bytes, out).map(|(stored, _)| Copied::Stored(stored))
+            }
+            SourceRead::Plain(limit) => match SourceFile::open(&self.roots, &source.name, limit)? {
+                None => Ok(Copied::Vanished),
+                Some(file) => self.copy_file(source, file, buffer, out),
+            },
+        }
+    }
+
+    fn copy_file(
+        &self,
+        source: &Source,
+        mut file: SourceFile,
+        buffer: &mut [u8],
+        out: &mut PieceWriter,
+    ) -> Result<Copied> {
+        let filled = fill(&mut file, buffer)?;
+        let first = buffer.get(..filled).unwrap_or_default();
+        if first.is_empty() && !self.stores_empty {
+            return Ok(Copied::Emptied);
+        }
+        let (mut stored, pages) = if filled < buffer.len() {
+            self.copy_whole(source, first, out)?
+        } else {
+            self.copy_stream(source, &mut file, buffer, out)?
+        };
+        if let Some(mut pages) = pages {
+            read_again(&file, &mut pages)?;
+            stored.pages = page_checksums(&pages);
+        }
+        Ok(Copied::Stored(stored))
+    }
+
+    /// Encodes bytes that are here as a whole.
+    pub(super) fn copy_whole(
+        &self,
+        source: &Source,
+        plain: &[u8],
+        out: &mut PieceWriter,
+    ) -> Result<(StoredBytes, Option<PageReport>)> {
+        let offset_bytes = out.written_bytes();
+        let failed = |error: FilterError| encode_failed(&source.name, &error);
+        let mut sink = |piece: &[u8]| out.write(piece);
+        let spec = self.spec(source);
+        let room_bytes = BUFFER_BYTES + BUFFER_BYTES / 8;
+        let report = order::store_whole(&spec, plain, room_bytes, &self.codecs, self.random.as_ref(), &mut sink);
+        Ok(self.stored(offset_bytes, report.map_err(failed)?))
+    }
+
+    /// Encodes the full `buffer` and all that follows.
+    fn copy_stream(
+        &self,
+        source: &Source,
+        file: &mut SourceFile,
+        buffer: &mut [u8],
+        out: &mut PieceWriter,
+    ) -> Result<(StoredBytes, Option<PageReport>)> {
+        let offset_bytes = out.written_bytes();
+        let failed = |error: FilterError| encode_failed(&source.name, &error);
+        let mut sink = |piece: &[u8]| out.write(piece);
+        let mut chain = order::store(&self.spec(source), &self.codecs, self.random.as_ref()).map_err(failed)?;
+        let mut filled = buffer.len();
+        while filled > 0 {
+            chain.write(buffer.get(..filled).unwrap_or_default(), &mut sink).map_err(failed)?;
+            filled = fill(file, buffer)?;
+        }
+        let report = chain.finish(&mut sink).map_err(failed)?;
+        Ok(self.stored(offset_bytes, report))
+    }
+
+    fn spec(&self, source: &Source) -> StoreSpec<'_> {
+        StoreSpec {
+            compress: self.compress,
+            cipher: self.passphrase.as_ref(),
+            form: Form::Standard,
+            pages: source.pages,
+        }
+    }
+
+    fn stored(&self, offset_bytes: u64, report: ChainReport) -> (StoredBytes, Option<PageReport>) {
+        let stored = StoredBytes {
+            offset_bytes,
+            size_bytes: report.plain.size_bytes,
+            checksum: report.plain.sha1,
+            size_repo_bytes: report.stored.size_bytes,
+            checksum_repo: self.transforms().then_some(report.stored.sha1),
+            pages: PageChecksums::NotChecked,
+        };
+        (stored, report.pages)
+    }
+}
+
+/// Reads until the buffer is full or the file ends.
+fn fill(file: &mut SourceFile, buffer: &mut [u8]) -> Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_next(rest)? {
+            0 => break,
+            count => filled += count,
+        }
+    }
+    Ok(filled)
+}
+
+/// Reads the pages again whose checksums are wrong. One that changed was being written: WAL will write it whole, so it
+/// is no error. Pages that are still the same are.
+fn read_again(file: &SourceFile, pages: &mut PageReport) -> Result<()> {
+    let mut unchanged = Vec::new();
+    let mut page = Vec::new();
+    for suspect in pages.suspects() {
+        page.resize(usize::try_from(suspect.size_bytes).unwrap_or_default(), 0);
+        let number = suspect.file_offset.checked_div(u64::from(suspect.size_bytes)).unwrap_or_default();
+        let filled = file.read_page(number, &mut page)?;
+        if suspect.is_still(page.get(..filled).unwrap_or_default()) {
+            unchanged.push(suspect.file_offset);
+        }
+    }
+    pages.accept_unless(|suspect| unchanged.binary_search(&suspect.file_offset).is_ok());
+    Ok(())
+}
+
+fn page_checksums(pages: &PageReport) -> PageChecksums {
+    match pages.outcome() {
+        PageOutcome::Valid => PageChecksums::Valid,
+        PageOutcome::Misaligned => PageChecksums::Errors(Box::default()),
+        PageOutcome::Invalid(ranges) => PageChecksums::Errors(
+            ranges
+                .iter()
+                .map(|range| PageRange { first: (*range.start()).into(), last: (*range.end()).into() })
+                .collect(),
+        ),
+    }
+}
+
+fn encode_failed(name: &[u8], error: &FilterError) -> Error {
+    let kind = match error {
+        FilterError::Random(_) => ErrorKind::Crypto,
+        FilterError::SinkClosed(SinkClosed) => ErrorKind::Term,
+        FilterError::Ended => ErrorKind::Assert,
+        _ => ErrorKind::Memory,
+    };
+    Error::new(kind, format!("unable to encode '{}': {error}", DisplayPath(name)))
+}

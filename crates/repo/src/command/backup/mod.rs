@@ -1,0 +1,294 @@
+//! `backup`: a cluster into a repository (repository-behaviour.md §4).
+//!
+//! ```text
+//! backup.info, pg_control -> start on the server -> scan -> manifest
+//!   -> [ read -> chain -> storage ] for each file -> stop -> WAL has arrived -> manifest, backup.info
+//! ```
+//!
+//! A backup is listed last, when everything that it needs is in the repository. What a crash leaves before that is a
+//! directory that nothing lists, and that the next backup removes.
+
+mod archive_check;
+mod build;
+mod cluster;
+mod complete;
+mod directories;
+mod file;
+mod label;
+mod leftovers;
+mod options;
+mod plan;
+mod prior;
+mod process;
+mod reconcile;
+mod results;
+mod start;
+mod stop;
+
+use std::future::Future;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use crate::db::Database;
+use crate::error::{Error, ErrorKind, Result};
+use crate::filter::Passphrase;
+use crate::format::manifest::{self, Completion, ManifestOptions};
+use crate::format::{CipherPass, Manifest, RawText};
+use crate::pgdata::{Accounts, DataRoots, Scan, ScanOptions, scan};
+use crate::progress::{Context, cancelled};
+use crate::repository::{Archive, WritableRepository};
+
+use archive_check::wait_for_range;
+use cluster::{Cluster, blocking};
+use file::Copier;
+pub use jiff::tz::TimeZone;
+pub use options::{ArchiveCheck, BackupOptions, BackupOutcome, BundleOptions, PageOptions, RecordedOptions};
+use process::Process;
+use reconcile::Reconciled;
+use start::Started;
+use stop::Stopped;
+
+/// Makes a backup: of the running server behind `database`, a primary, or without one of a data directory at rest.
+///
+/// # Errors
+/// - [`ErrorKind::BackupMismatch`], [`ErrorKind::DbMismatch`] for the wrong cluster or a timeline that changed,
+/// - [`ErrorKind::PgRunning`] for an offline backup of a directory in use,
+/// - [`ErrorKind::ArchiveTimeout`] when WAL does not arrive,
+/// - [`ErrorKind::Clock`] when no label is left,
+/// - [`ErrorKind::Term`] when the command is to stop,
+/// - and those of the cluster's files, of the session and of the storage.
+///
+/// After any of them the backup is not listed.
+pub async fn backup(
+    repository: &WritableRepository,
+    database: Option<&dyn Database>,
+    options: &BackupOptions,
+    context: &Context,
+) -> Result<BackupOutcome> {
+    let mut reconciled = unless_cancelled(context, reconcile::load(repository, context)).await?;
+    let cluster = Cluster::identify(&reconciled.info, options, database.is_some(), context).await?;
+    let archive = open_archive(repository, database, options, context).await?;
+    let timestamp_start_s = cluster::now_s(database, context).await?;
+    prior::require_full(&reconciled.info, options, context)?;
+
+    let started = match database {
+        Some(database) => {
+            let started = start::start(database, &cluster, archive.as_ref(), options, context);
+            Some(unless_cancelled(context, started).await?)
+        }
+        None => start::check_not_running(options, context).await.map(|()| None)?,
+    };
+    let (scan, roots) = scan_cluster(&cluster, started.as_ref(), options, context).await?;
+    let copy_start_s = cluster::end_of_second_s(database, context).await?;
+
+    leftovers::remove(repository, &mut reconciled, options, context).await?;
+    let zone = &options.time_zone;
+    let label = label::claim(repository, &reconciled.directories, timestamp_start_s, zone, context).await?;
+    let backup_pass = new_pass(repository, context)?;
+    let begin = build::Begin {
+        label,
+        backup_pass: backup_pass.as_ref().map(|pass| CipherPass::new(pass.expose().to_vec())),
+        timestamp_start_s,
+        copy_start_s,
+        online: database.is_some(),
+    };
+    let manifest = build::manifest(&scan, begin, &cluster, options, context)?;
+    drop(scan);
+    let copier = Copier {
+        roots: Arc::new(roots),
+        compress: options.compress,
+        passphrase: backup_pass,
+        codecs: context.codecs.clone(),
+        random: Arc::clone(&context.random),
+        version_force: options.version_force,
+        stores_empty: options.bundle.is_none(),
+    };
+    let run = Run { repository, database, options, context, reconciled: &reconciled, cluster: &cluster };
+    run.labelled(Arc::new(manifest), copier, started, archive).await
+}
+
+/// A backup that has a label.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    repository: &'a WritableRepository,
+    database: Option<&'a dyn Database>,
+    options: &'a BackupOptions,
+    context: &'a Context,
+    reconciled: &'a Reconciled,
+    cluster: &'a Cluster,
+}
+
+impl Run<'_> {
+    async fn labelled(
+        &self,
+        mut manifest: Arc<Manifest>,
+        copier: Copier,
+        started: Option<Started>,
+        archive: Option<Archive>,
+    ) -> Result<BackupOutcome> {
+        let passphrase = self.repository.manifest_passphrase(&self.reconciled.info)?;
+        let passphrase = passphrase.as_ref();
+        self.save_copy(&manifest, passphrase).await?;
+        let copied = self.copy(Arc::make_mut(&mut manifest), &copier).await;
+        if copied.as_ref().is_err_and(|error| error.kind() == ErrorKind::Term) {
+            // What was copied so far can be used by a backup that resumes.
+            self.save_copy(&manifest, passphrase).await?;
+        }
+        copied?;
+        let stopped = self.stop(Arc::make_mut(&mut manifest), &copier, started.as_ref()).await?;
+        self.enter_end(Arc::make_mut(&mut manifest), started, &stopped);
+        if let (Some(archive), Some(wal)) = (&archive, &stopped.wal) {
+            self.wait_for_wal(&manifest, passphrase, archive, wal).await?;
+        }
+        self.context.check_cancelled()?;
+        self.context.info(format!("new backup label = {}", manifest.label()));
+        complete::complete(self.repository, self.reconciled, &manifest, passphrase, self.options, self.context).await
+    }
+
+    /// Saves what a later backup could resume from.
+    async fn save_copy(&self, manifest: &Arc<Manifest>, passphrase: Option<&Passphrase>) -> Result<()> {
+        match self.options.resume {
+            true => self.repository.save_manifest_copy(manifest, passphrase, self.context).await,
+            false => Ok(()),
+        }
+    }
+
+    async fn copy(&self, manifest: &mut Manifest, copier: &Copier) -> Result<()> {
+        if self.options.bundle.is_none() {
+            directories::create(self.repository, manifest, self.options.symlinks).await?;
+        }
+        let plan = plan::plan(manifest, self.options.bundle);
+        let process = Process {
+            repository: self.repository,
+            database: self.database,
+            cluster: self.cluster,
+            options: self.options,
+            copier,
+            context: self.context,
+        };
+        process.run(manifest, plan).await
+    }
+
+    async fn stop(&self, manifest: &mut Manifest, copier: &Copier, started: Option<&Started>) -> Result<End> {
+        let (Some(database), Some(started)) = (self.database, started) else {
+            return Ok(End { timestamp_s: self.context.clock.now_s(), wal: None });
+        };
+        let stopping = stop::stop(self.repository, database, (self.cluster, started), copier, manifest, self.context);
+        let Stopped { timestamp_s, wal } = unless_cancelled(self.context, stopping).await?;
+        Ok(End { timestamp_s, wal: Some(wal) })
+    }
+
+    fn enter_end(&self, manifest: &mut Manifest, started: Option<Started>, end: &End) {
+        let options = self.options;
+        let databases = started.map_or_else(Vec::new, |started| started.databases);
+        manifest.complete(Completion {
+            timestamp_stop_s: end.timestamp_s,
+            archive: end.wal.map(|wal| (wal.start_segment, wal.stop_segment())),
+            lsn: end.wal.map(|wal| (wal.start_lsn.into(), wal.stop_lsn.into())),
+            history_id: self.cluster.history_id,
+            system_id: self.cluster.control.system_id(),
+            databases: databases
+                .iter()
+                .map(|entry| manifest::Database::new(RawText::from(&*entry.name), entry.oid, entry.last_system_oid))
+                .collect(),
+            annotations: options.annotations.clone(),
+            options: ManifestOptions {
+                archive_check: options.archive_check.is_some() && end.wal.is_some(),
+                archive_copy: false,
+                backup_standby: Some(false),
+                buffer_size_bytes: Some(options.recorded.buffer_size_bytes),
+                compress_level: Some(options.compress.level()),
+                compress_level_network: Some(options.recorded.compress_level_network),
+                hardlink: options.recorded.hardlink,
+                process_max: Some(options.process_max),
+                ..manifest.options().clone()
+            },
+        });
+    }
+
+    async fn wait_for_wal(
+        &self,
+        manifest: &Arc<Manifest>,
+        passphrase: Option<&Passphrase>,
+        archive: &Archive,
+        wal: &archive_check::WalRange,
+    ) -> Result<()> {
+        let Some(check) = self.options.archive_check else { return Ok(()) };
+        let (start, stop) = (wal.start_segment, wal.stop_segment());
+        self.context.info(format!("check archive for segment(s) {start}:{stop}"));
+        self.save_copy(manifest, passphrase).await?;
+        wait_for_range(archive, wal, check.timeout, self.context).await
+    }
+}
+
+/// When the backup ended, and the WAL that it needs when it is online.
+struct End {
+    timestamp_s: i64,
+    wal: Option<archive_check::WalRange>,
+}
+
+/// The archive in which the WAL of an online backup is looked for.
+async fn open_archive(
+    repository: &WritableRepository,
+    database: Option<&dyn Database>,
+    options: &BackupOptions,
+    context: &Context,
+) -> Result<Option<Archive>> {
+    if database.is_none() || options.archive_check.is_none() {
+        return Ok(None);
+    }
+    let info = repository.archive_info(context).await?;
+    repository.archive(&info, info.current_archive_id()).map(Some)
+}
+
+/// Lists the cluster's files and opens the directories that they are in.
+async fn scan_cluster(
+    cluster: &Cluster,
+    started: Option<&Started>,
+    options: &BackupOptions,
+    context: &Context,
+) -> Result<(Scan, DataRoots)> {
+    let (layout, path) = (cluster.layout.clone(), options.pg_path.clone());
+    let (exclude, links) = (options.exclude.clone(), options.links.clone());
+    let tablespaces = started.map(|started| started.tablespaces.clone());
+    let online = started.is_some();
+    let (found, roots) = blocking(move || {
+        let accounts = Accounts::system()
+            .map_err(|error| Error::new(ErrorKind::FileRead, format!("unable to read the list of users: {error}")))?;
+        let scan_options = ScanOptions {
+            layout: &layout,
+            online,
+            exclude: &exclude,
+            tablespaces: tablespaces.as_deref(),
+            links: &links,
+            accounts: &accounts,
+        };
+        let found = scan(path.as_os_str().as_bytes(), scan_options)?;
+        let roots = DataRoots::open(&found.targets, &links)?;
+        Ok((found, roots))
+    })
+    .await?;
+    for note in &found.notes {
+        if note.is_warning() { context.warn(note.to_string()) } else { context.info(note.to_string()) }
+    }
+    context.check_cancelled()?;
+    Ok((found, roots))
+}
+
+/// A passphrase for the files of this backup and of those that will be based on it.
+fn new_pass(repository: &WritableRepository, context: &Context) -> Result<Option<Passphrase>> {
+    if !repository.is_encrypted() {
+        return Ok(None);
+    }
+    let pass = Passphrase::generate(context.random.as_ref());
+    pass.map(Some).map_err(|error| Error::new(ErrorKind::Crypto, format!("unable to make a passphrase: {error}")))
+}
+
+/// Waits for `work` unless the command is to stop.
+async fn unless_cancelled<T>(context: &Context, work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = context.cancel.cancelled() => Err(cancelled()),
+        done = work => done,
+    }
+}

@@ -1,0 +1,142 @@
+//! `cargo xtask compatibility`: writes the tables of COMPATIBILITY.md from the option grammar, so that the page cannot
+//! say something else than the program does. With `--check` it only compares.
+
+use std::fs;
+use std::path::PathBuf;
+
+use pgbr_config::Command;
+use pgbr_config::opt::{self, Row, Support};
+use pgbr_testkit::tools;
+
+use crate::Failure;
+
+const BEGIN: &str = "<!-- begin: written by cargo xtask compatibility -->\n";
+const END: &str = "<!-- end -->\n";
+
+/// What commands do not do yet; every other command that is not refused works.
+const COMMANDS_LATER: [(Command, &str); 8] = [
+    (Command::Annotate, "not yet"),
+    (Command::Check, "not yet"),
+    (Command::Expire, "not yet; stock `pgbackrest expire` works on the same repository"),
+    (Command::Manifest, "not yet"),
+    (Command::RepoRm, "not yet"),
+    (Command::StanzaDelete, "not yet"),
+    (Command::StanzaUpgrade, "not yet"),
+    (Command::Verify, "not yet"),
+];
+
+/// What works in part.
+const COMMANDS_IN_PART: [(Command, &str); 3] = [
+    (Command::ArchiveGet, "synchronously; `archive-async` is accepted with a warning"),
+    (Command::ArchivePush, "synchronously; `archive-async` is accepted with a warning"),
+    (Command::Backup, "`--type=full`; `diff` and `incr` on top of a full are refused, never made wrongly"),
+];
+
+/// Options that are known and not acted on yet.
+const OPTIONS_LATER: [(&str, &str); 24] = [
+    ("archive-async", "files are pushed and fetched synchronously, with a warning"),
+    ("archive-copy", "refused when set"),
+    ("archive-expire-before", "not yet: expire"),
+    ("archive-get-queue-max", "not yet: asynchronous archiving"),
+    ("archive-missing-retry", "not yet: asynchronous archiving"),
+    ("archive-push-batch-size", "not yet: asynchronous archiving"),
+    ("backup-standby", "not yet"),
+    ("expire-auto", "a warning says that expire was not run"),
+    ("manifest-save-threshold", "the manifest is saved at the start and at the end"),
+    ("oldest", "not yet: expire"),
+    ("repo-block", "restored; refused when a backup is to be written with it"),
+    ("repo-block-age-map", "not yet: written backups"),
+    ("repo-block-checksum-size-map", "not yet: written backups"),
+    ("repo-block-size-map", "not yet: written backups"),
+    ("repo-block-size-super", "not yet: written backups"),
+    ("repo-block-size-super-full", "not yet: written backups"),
+    ("repo-hardlink", "not yet"),
+    ("repo-retention-archive", "not yet: expire"),
+    ("repo-retention-archive-type", "not yet: expire"),
+    ("repo-retention-diff", "not yet: expire"),
+    ("repo-retention-full", "not yet: expire"),
+    ("repo-retention-history", "not yet: expire"),
+    ("repo-target-time", "refused when set"),
+    ("resume", "an unfinished backup is removed, not continued"),
+];
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
+    let path = page();
+    let page = fs::read_to_string(&path)?;
+    let written = rewritten(&page)?;
+    if arguments.first().is_some_and(|argument| argument == "--check") {
+        if written == page {
+            return Ok(());
+        }
+        return Err(Failure::new("COMPATIBILITY.md is not up to date: run cargo xtask compatibility"));
+    }
+    Ok(fs::write(path, written)?)
+}
+
+fn page() -> PathBuf {
+    tools::workspace().join("COMPATIBILITY.md")
+}
+
+fn rewritten(page: &str) -> Result<String, Failure> {
+    let (head, rest) = page.split_once(BEGIN).ok_or_else(|| Failure::new("COMPATIBILITY.md has no begin mark"))?;
+    let (_, tail) = rest.split_once(END).ok_or_else(|| Failure::new("COMPATIBILITY.md has no end mark"))?;
+    Ok(format!("{head}{BEGIN}{}\n{}{END}{tail}", commands(), options()))
+}
+
+fn commands() -> String {
+    let mut table = "### Commands\n\n| command | here |\n| --- | --- |\n".to_owned();
+    for command in Command::ALL {
+        let note =
+            |list: &[(Command, &'static str)]| list.iter().find(|(other, _)| *other == command).map(|(_, note)| *note);
+        let state = match (command.facts().refused, note(&COMMANDS_LATER), note(&COMMANDS_IN_PART)) {
+            (Some(reason), _, _) => format!("refused: {reason}"),
+            (None, Some(later), _) => later.to_owned(),
+            (None, None, Some(part)) => format!("works in part: {part}"),
+            (None, None, None) => "works".to_owned(),
+        };
+        table.push_str(&format!("| `{}` | {state} |\n", command.name()));
+    }
+    table
+}
+
+fn options() -> String {
+    let mut text = "### Options\n".to_owned();
+    for (topic, rows) in opt::topics() {
+        text.push_str(&format!("\n{topic}\n\n| option | here |\n| --- | --- |\n"));
+        for row in rows {
+            text.push_str(&format!("| `{}` | {} |\n", row.name, state(row)));
+        }
+    }
+    text
+}
+
+fn state(row: &Row) -> String {
+    let mut state = match (row.support, OPTIONS_LATER.iter().find(|(name, _)| *name == row.name)) {
+        (Support::Refused(reason), _) => format!("refused: {reason}"),
+        (Support::Idle(reason), _) => format!("accepted, nothing to act on: {reason}"),
+        (Support::Full, Some((_, later))) => (*later).to_owned(),
+        (Support::Full, None) => "works".to_owned(),
+    };
+    for (value, reason) in row.refused_values {
+        state.push_str(&format!("; `{value}` is refused: {reason}"));
+    }
+    state
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_that_is_named_here_exists() {
+        for (name, _) in OPTIONS_LATER {
+            assert!(opt::row(name).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_page_says_what_the_program_does() {
+        let page = fs::read_to_string(page()).unwrap();
+        assert_eq!(rewritten(&page).unwrap(), page, "run cargo xtask compatibility");
+    }
+}
