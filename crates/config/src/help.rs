@@ -143,7 +143,8 @@ fn option_help(command: Command, row: &Row, options: &OptionSet, version: &str) 
     match row.support {
         Support::Full => {}
         Support::Own => {
-            let text_of = "An option of this program: pgBackRest refuses it as an argument and warns about it in a file.";
+            let text_of =
+                "An option of this program: pgBackRest refuses it as an argument and warns about it in a file.";
             let _ = writeln!(text, "{}\n", wrap(text_of, 0));
         }
         Support::Idle(reason) => {

@@ -19,7 +19,9 @@ const RECOVERY_STOP: u8 = 200;
 /// Fetches one file.
 pub async fn run(session: &Session) -> Result<Outcome, Failure> {
     let stop = session.options().boolean(opt::RECOVERY_STOP_ON_ERROR);
-    fetch(session, stop).await.map_err(|failure| if stop { Failure { code: RECOVERY_STOP, ..failure } } else { failure })
+    fetch(session, stop)
+        .await
+        .map_err(|failure| if stop { Failure { code: RECOVERY_STOP, ..failure } } else { failure })
 }
 
 async fn fetch(session: &Session, stop_at_gap: bool) -> Result<Outcome, Failure> {

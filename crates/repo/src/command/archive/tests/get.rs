@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::world::{
     MIB, SEGMENT, World, damage, encode, info_paths, kind, memory, only_object, other_cluster, storage, wal_objects,
 };
-use crate::command::archive::get::{Got, GetRequest, get};
+use crate::command::archive::get::{GetRequest, Got, get};
 use crate::error::ErrorKind;
 use crate::filter::Digest;
 use crate::format::{CompressType, Stanza, WalObjectName, path};
@@ -220,7 +220,10 @@ async fn ge16_np01_only_a_proven_absence_is_an_absence() {
         }
     }
     causes.push(("info cut".to_owned(), vec![Rule::new(Call::Read, When::Always, Fault::EndBody { after_bytes: 9 })]));
-    causes.push(("info broken".to_owned(), vec![Rule::new(Call::Read, When::Always, Fault::CutBody { after_bytes: Some(9) })]));
+    causes.push((
+        "info broken".to_owned(),
+        vec![Rule::new(Call::Read, When::Always, Fault::CutBody { after_bytes: Some(9) })],
+    ));
     causes.push((
         "login page".to_owned(),
         vec![Rule::new(Call::Read, When::Always, Fault::Swap(Bytes::from_static(b"<html>please log in</html>")))],
@@ -230,7 +233,7 @@ async fn ge16_np01_only_a_proven_absence_is_an_absence() {
         let (one, two) = (memory(), memory());
         let fault = Arc::new(FaultStorage::new(storage(&one), 1));
         let healthy = world.stanza(2, &storage(&two), None).await;
-        let _ = world.stanza(1, &storage(&one), None).await;
+        drop(world.stanza(1, &storage(&one), None).await);
         let broken = world.open(1, &(Arc::clone(&fault) as Arc<dyn Storage>), None);
         fault.set_rules(rules);
         // Alone, and beside a repository that is asked and has nothing.

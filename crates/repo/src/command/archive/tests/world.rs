@@ -90,7 +90,12 @@ impl World {
     }
 
     /// A stanza of this cluster in `storage`.
-    pub(super) async fn stanza(&self, number: u32, storage: &Arc<dyn Storage>, pass: Option<&str>) -> WritableRepository {
+    pub(super) async fn stanza(
+        &self,
+        number: u32,
+        storage: &Arc<dyn Storage>,
+        pass: Option<&str>,
+    ) -> WritableRepository {
         let repository = self.open(number, storage, pass);
         let inner = pass.map(|_| CipherPass::new(b"inner passphrase".to_vec()));
         let info = ArchiveInfo::new(inner, self.cluster.version, self.cluster.system_id);
