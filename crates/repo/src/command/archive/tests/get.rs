@@ -233,7 +233,7 @@ async fn ge16_np01_only_a_proven_absence_is_an_absence() {
         let (one, two) = (memory(), memory());
         let fault = Arc::new(FaultStorage::new(storage(&one), 1));
         let healthy = world.stanza(2, &storage(&two), None).await;
-        let _ = world.stanza(1, &storage(&one), None).await;
+        drop(world.stanza(1, &storage(&one), None).await);
         let broken = world.open(1, &(Arc::clone(&fault) as Arc<dyn Storage>), None);
         fault.set_rules(rules);
         // Alone, and beside a repository that is asked and has nothing.

@@ -151,7 +151,7 @@ async fn pu07_a_large_file_that_changes_between_its_two_reads_is_not_stored() {
     for truncate in [false, true] {
         let world = World::new();
         let memory = memory();
-        let _ = world.stanza(1, &storage(&memory), None).await;
+        drop(world.stanza(1, &storage(&memory), None).await);
         let size_bytes = 32 * MIB;
         let source = world.file(SEGMENT, &world.segment_bytes(SEGMENT, 1, size_bytes));
         let path = source.path.clone();
@@ -224,7 +224,7 @@ async fn pu08_a_crash_at_any_write_leaves_nothing_or_the_whole_object() {
         for crash_after in 0..12 {
             let world = World::new();
             let memory = memory();
-            let _ = world.stanza(1, &storage(&memory), None).await;
+            drop(world.stanza(1, &storage(&memory), None).await);
             let fault = Arc::new(FaultStorage::new(storage(&memory), crash_after));
             fault.crash_after(crash_after);
             let source = world.segment(SEGMENT, 1);
@@ -249,7 +249,7 @@ async fn pu08_a_lost_answer_is_not_an_acknowledgement() {
         for phase in [Phase::Before, Phase::After] {
             let world = World::new();
             let memory = memory();
-            let _ = world.stanza(1, &storage(&memory), None).await;
+            drop(world.stanza(1, &storage(&memory), None).await);
             let fault = Arc::new(FaultStorage::new(storage(&memory), 1));
             fault.set_rules(vec![Rule::new(call, When::Nth(1), Fault::Fail(ErrorClass::Transient, phase))]);
             let repository = [world.open(1, &(Arc::clone(&fault) as Arc<dyn Storage>), None)];
@@ -267,7 +267,7 @@ async fn pu14_an_unreachable_repository_is_named_and_the_other_one_gets_the_file
     let world = World::new();
     let (one, two) = (memory(), memory());
     let healthy = world.stanza(1, &storage(&one), None).await;
-    let _ = world.stanza(2, &storage(&two), Some("geheim")).await;
+    drop(world.stanza(2, &storage(&two), Some("geheim")).await);
     for (rules, first_word) in [
         (vec![Rule::any(When::Always, Fault::Fail(ErrorClass::Transient, Phase::Before))], "archive.info"),
         (
@@ -348,7 +348,7 @@ async fn pu15_without_a_usable_archive_info_nothing_is_acknowledged() {
 async fn cr05_a_plain_archive_info_in_an_encrypted_repository_is_refused() {
     let world = World::new();
     let memory = memory();
-    let _ = world.stanza(1, &storage(&memory), None).await;
+    drop(world.stanza(1, &storage(&memory), None).await);
     let before = memory.objects();
     let repository = [world.open(1, &storage(&memory), Some("geheim"))];
     let pushed = world.push(&repository, &world.segment(SEGMENT, 1), CompressType::None).await.unwrap_err();
@@ -485,7 +485,7 @@ async fn pu06_repositories_of_two_clusters_do_not_share_a_push() {
 async fn pu08_a_store_that_forgets_what_it_took_is_noticed() {
     let world = World::new();
     let memory = memory();
-    let _ = world.stanza(1, &storage(&memory), None).await;
+    drop(world.stanza(1, &storage(&memory), None).await);
     let fault = Arc::new(FaultStorage::new(storage(&memory), 1));
     fault.set_rules(vec![Rule::new(
         Call::ListPage,

@@ -109,8 +109,10 @@ async fn interleaved(
     results
 }
 
+/// One where a push is at most four steps: look, write, look again, withdraw.
 fn store(conditions: ConditionSupport) -> Arc<MemoryStorage> {
-    Arc::new(MemoryStorage::new(Arc::new(SystemClock), MemoryOptions { conditions, ..MemoryOptions::default() }))
+    let options = MemoryOptions { conditions, part_bytes: 4 * super::world::MIB, ..MemoryOptions::default() };
+    Arc::new(MemoryStorage::new(Arc::new(SystemClock), options))
 }
 
 /// All ways to give `each` turns to each of two calls.
