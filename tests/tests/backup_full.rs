@@ -80,7 +80,7 @@ impl Scene {
     fn rows(cluster: &Cluster) -> Vec<String> {
         let balances =
             "SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(bbalance) FROM pgbench_branches)
-             AND (SELECT sum(tbalance) FROM pgbench_tellers) = (SELECT sum(delta) FROM pgbench_history)";
+             AND (SELECT sum(tbalance) FROM pgbench_tellers) = (SELECT coalesce(sum(delta), 0) FROM pgbench_history)";
         assert_eq!(cluster.value(balances).unwrap(), "t", "the rows contradict each other");
         let digest = |table: &str| {
             cluster
@@ -307,6 +307,35 @@ fn we_go_on_with_the_repository_of_the_original() {
     assert!(scene.newest(&stock.engine).starts_with(&full));
     verifies(stock, &scene.conf);
     scene.restores(&stock.engine, Some(&theirs), &rows);
+}
+
+/// A backup that is told to stop ends with 63, and the original resumes it.
+#[test]
+fn bk25_the_original_resumes_what_a_signal_left() {
+    let (ours, stock) = (pgbr::engine(), stock::newest());
+    let case = Case { version: Version::V15, options: &[("compress-type", "bz2")], releases: &[], s3: false };
+    let scene = Scene::new(&case);
+    ours.ok(&scene.conf, &["stanza-create"]).unwrap();
+    scene.fill();
+    let mut command =
+        ours.command(&scene.conf, &["backup", "--type=full", "--process-max=1", "--log-level-console=detail"]);
+    let mut running = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(running.stdout.take().unwrap()));
+    // The first file is stored, hundreds are not.
+    assert!(lines.any(|line| line.unwrap().contains("DETAIL: backup file ")));
+    let term = user::command("kill").args(["-TERM", &running.id().to_string()]).status().unwrap();
+    assert!(term.success());
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(running.wait().unwrap().code(), Some(63), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("[063]: terminated on signal SIGTERM")), "{rest:?}");
+
+    let resumed =
+        stock.engine.ok(&scene.conf, &["backup", "--type=full", "--log-level-console=detail"]).unwrap().stdout;
+    assert!(resumed.contains("resumable backup "), "{resumed}");
+    assert!(resumed.contains("checksum resumed file "), "{resumed}");
+    scene.cluster.archive_current_segment(Duration::from_secs(30)).unwrap();
+    verifies(stock, &scene.conf);
+    scene.restores(&stock.engine, None, &Scene::rows(&scene.cluster));
 }
 
 /// The same directory at rest, backed up by both: the manifests are equal but for names, times and secrets.

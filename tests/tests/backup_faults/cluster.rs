@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::Arc;
 
 use pgbr_repo::command::backup::{BackupOptions, PageOptions};
@@ -149,7 +150,7 @@ async fn with_damaged_pages(pages: &[usize]) -> Stage {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bk07_invalid_pages_are_recorded_or_end_the_backup() {
-    let stage = with_damaged_pages(&[1]).await;
+    let stage = with_damaged_pages(&[0]).await;
     let error = stage.backup(&Server::new(&stage.data), &pages(&stage, true)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Checksum, "{error}");
     assert_eq!(stage.listed().await, []);
@@ -158,14 +159,14 @@ async fn bk07_invalid_pages_are_recorded_or_end_the_backup() {
     assert!(outcome.has_page_errors);
     let manifest = stage.manifest(&outcome.label).await;
     let checked = |name: &str| manifest.file(name.as_bytes()).unwrap().page_checksums.clone();
-    assert_eq!(checked("pg_data/base/1/101"), PageChecksums::Errors(Box::new([PageRange { first: 1, last: 1 }])));
+    assert_eq!(checked("pg_data/base/1/101"), PageChecksums::Errors(Box::new([PageRange { first: 0, last: 0 }])));
     assert_eq!(checked("pg_data/base/1/100"), PageChecksums::Valid);
     assert_eq!(checked("pg_data/base/1/103"), PageChecksums::Valid);
     assert_eq!(checked("pg_data/base/1/PG_VERSION"), PageChecksums::NotChecked);
     let info = stage.repository.backup_info(&stage.context).await.unwrap();
     assert_eq!(info.backup(&outcome.label).unwrap().error, Some(true));
     let path = stage.data.file("base/1/101");
-    let warning = format!("invalid page checksum found in file {} at page 1", path.display());
+    let warning = format!("invalid page checksum found in file {} at page 0", path.display());
     let warnings = stage.log.lines(Level::Warn);
     assert!(warnings.contains(&warning), "{warnings:?}");
 }
@@ -214,6 +215,11 @@ async fn bk23_a_link_into_the_data_directory_is_refused() {
     assert_eq!(stage.listed().await, []);
 }
 
+/// As the server writes the file: in place, never cut off.
+fn overwrite(path: &Path, bytes: &[u8]) {
+    fs::File::options().write(true).open(path).unwrap().write_all(bytes).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bk27_a_torn_control_file_is_read_again_and_copied_last() {
     for bundled in [false, true] {
@@ -225,17 +231,17 @@ async fn bk27_a_torn_control_file_is_read_again_and_copied_last() {
             if moment != Moment::Scanned {
                 return;
             }
-            stage.data.write("global/pg_control", &torn);
+            overwrite(&stage.data.file("global/pg_control"), &torn);
             let (path, whole) = (stage.data.file("global/pg_control"), whole.clone());
             let mut other = torn.clone();
             std::thread::spawn(move || {
                 // Wrong in another way each time, as bytes in flight are.
                 for flip in 0..20 {
                     other[200] = flip;
-                    fs::write(&path, &other).unwrap();
+                    overwrite(&path, &other);
                     std::thread::sleep(std::time::Duration::from_millis(10));
                 }
-                fs::write(&path, &whole).unwrap();
+                overwrite(&path, &whole);
             });
         });
         let outcome = stage.backup(&server, &stage.options(bundled)).await.unwrap();

@@ -14,12 +14,12 @@ use pgbr_repo::db::{
 use pgbr_repo::postgres::{ControlFile, Lsn, PgVersion, Timeline, WalSegmentName};
 
 /// Real files of PostgreSQL 15.
-pub fn sample(name: &str) -> Vec<u8> {
+pub(crate) fn sample(name: &str) -> Vec<u8> {
     fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/samples/postgres").join(name)).unwrap()
 }
 
 /// Bytes that do not compress, another run of them for each seed.
-pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = || {
         state ^= state << 13;
@@ -31,14 +31,14 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// A data directory at rest.
-pub struct DataDirectory {
+pub(crate) struct DataDirectory {
     _dir: tempfile::TempDir,
-    pub path: PathBuf,
-    pub control: ControlFile,
+    pub(crate) path: PathBuf,
+    pub(crate) control: ControlFile,
 }
 
 impl DataDirectory {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         for name in ["base/1", "global", "pg_wal/archive_status", "pg_tblspc", "pg_stat_tmp"] {
@@ -56,16 +56,16 @@ impl DataDirectory {
         this
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    pub fn write(&self, name: &str, bytes: &[u8]) {
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
         fs::write(self.file(name), bytes).unwrap();
     }
 
     /// All files, by name in a manifest.
-    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         let mut left = vec![self.path.clone()];
         while let Some(directory) = left.pop() {
@@ -85,25 +85,33 @@ impl DataDirectory {
 
 /// When a test may act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moment {
+pub(crate) enum Moment {
     /// The files are listed, none is copied.
     Scanned,
     /// All files are copied.
     Copied,
 }
 
+/// The time of a new server: some seconds after that of every other, so that backups need not wait for a free name.
+fn later_s() -> i64 {
+    static LAST_S: AtomicI64 = AtomicI64::new(0);
+    let now_s = SystemClock.now_s();
+    let last_s = LAST_S.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |last_s| Some(now_s.max(last_s + 5)));
+    now_s.max(last_s.unwrap() + 5)
+}
+
 type Hook<'a> = Box<dyn Fn(Moment) + Send + Sync + 'a>;
 
 /// The server of a data directory.
-pub struct Server<'a> {
+pub(crate) struct Server<'a> {
     identity: ServerIdentity,
-    pub start_lsn: Lsn,
-    pub stop_lsn: Lsn,
-    pub start_timeline: Timeline,
-    pub stop_timeline: Timeline,
+    pub(crate) start_lsn: Lsn,
+    pub(crate) stop_lsn: Lsn,
+    pub(crate) start_timeline: Timeline,
+    pub(crate) stop_timeline: Timeline,
     control: &'a ControlFile,
     clock_ms: AtomicI64,
-    pub clock_step_ms: i64,
+    pub(crate) clock_step_ms: i64,
     time_calls: AtomicI64,
     hook: Option<Hook<'a>>,
     ping: Mutex<Option<DbError>>,
@@ -117,7 +125,7 @@ impl std::fmt::Debug for Server<'_> {
 }
 
 impl<'a> Server<'a> {
-    pub fn new(data: &'a DataDirectory) -> Self {
+    pub(crate) fn new(data: &'a DataDirectory) -> Self {
         let start_lsn = data.control.checkpoint();
         Self {
             identity: ServerIdentity {
@@ -133,7 +141,7 @@ impl<'a> Server<'a> {
             start_timeline: data.control.timeline(),
             stop_timeline: data.control.timeline(),
             control: &data.control,
-            clock_ms: AtomicI64::new(SystemClock.now_s() * 1000 + 999),
+            clock_ms: AtomicI64::new(later_s() * 1000 + 999),
             clock_step_ms: 1000,
             time_calls: AtomicI64::new(0),
             hook: None,
@@ -143,28 +151,32 @@ impl<'a> Server<'a> {
     }
 
     #[must_use]
-    pub fn at(mut self, hook: impl Fn(Moment) + Send + Sync + 'a) -> Self {
+    pub(crate) fn at(mut self, hook: impl Fn(Moment) + Send + Sync + 'a) -> Self {
         self.hook = Some(Box::new(hook));
         self
     }
 
-    pub fn fail_ping(&self, kind: DbErrorKind) {
+    pub(crate) fn fail_ping(&self, kind: DbErrorKind) {
         *self.ping.lock().unwrap() = Some(DbError::new(kind, "scripted"));
     }
 
-    pub fn fail_stop(&self, kind: DbErrorKind) {
+    pub(crate) fn fail_stop(&self, kind: DbErrorKind) {
         *self.stop.lock().unwrap() = Some(DbError::new(kind, "scripted"));
     }
 
-    pub fn set_clock_s(&self, time_s: i64) {
+    pub(crate) fn set_clock_s(&self, time_s: i64) {
         self.clock_ms.store(time_s * 1000 + 999, Ordering::SeqCst);
     }
 
-    pub fn start_segment(&self) -> WalSegmentName {
+    pub(crate) fn clock_s(&self) -> i64 {
+        self.clock_ms.load(Ordering::SeqCst) / 1000
+    }
+
+    pub(crate) fn start_segment(&self) -> WalSegmentName {
         self.start_lsn.segment(self.start_timeline, self.control.wal_segment_size())
     }
 
-    pub fn prior_segment(&self) -> WalSegmentName {
+    pub(crate) fn prior_segment(&self) -> WalSegmentName {
         self.start_segment().previous(self.control.wal_segment_size()).unwrap()
     }
 

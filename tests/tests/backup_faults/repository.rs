@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pgbr_repo::clock::SystemRandom;
+use pgbr_repo::clock::{Clock, SystemClock, SystemRandom};
 use pgbr_repo::error::ErrorKind;
 use pgbr_repo::format::path;
 use pgbr_repo::progress::Level;
@@ -19,6 +19,7 @@ use crate::stage::{Stage, local, memory, verifies};
 async fn bk15_two_backups_at_once_have_two_names_and_no_half_one_is_listed() {
     let (dir, stage) = local().await;
     let server = Server::new(&stage.data);
+    let time_s = server.clock_s();
     let (first, second) = tokio::join!(async { stage.backup(&server, &stage.options(true)).await }, async {
         let other = Server::new(&stage.data);
         stage.backup(&other, &stage.options(false)).await
@@ -40,15 +41,17 @@ async fn bk15_a_backup_whose_directory_another_host_removed_is_not_listed() {
     let stage = Stage::new(memory()).await;
     let runtime = tokio::runtime::Handle::current();
     let other: Mutex<Option<_>> = Mutex::new(None);
+    let time_s = SystemClock.now_s();
     let server = Server::new(&stage.data).at(|moment| {
         if moment == Moment::Copied {
             // The other host takes the unfinished backup for a left-over.
-            let finished = tokio::task::block_in_place(|| {
-                runtime.block_on(stage.backup(&Server::new(&stage.data), &stage.options(true)))
-            });
+            let again = Server::new(&stage.data);
+            again.set_clock_s(time_s);
+            let finished = tokio::task::block_in_place(|| runtime.block_on(stage.backup(&again, &stage.options(true))));
             *other.lock().unwrap() = Some(finished.unwrap().label);
         }
     });
+    server.set_clock_s(time_s);
     let error = stage.backup(&server, &stage.options(true)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FileMissing, "{error}");
     let label = other.lock().unwrap().unwrap();

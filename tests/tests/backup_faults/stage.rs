@@ -32,7 +32,7 @@ use crate::fake::DataDirectory;
 
 /// Every message.
 #[derive(Debug, Default)]
-pub struct Log(Mutex<Vec<(Level, String)>>);
+pub(crate) struct Log(Mutex<Vec<(Level, String)>>);
 
 impl Reporter for Log {
     fn message(&self, level: Level, _worker: usize, text: &str) {
@@ -45,29 +45,29 @@ impl Reporter for Log {
 }
 
 impl Log {
-    pub fn lines(&self, level: Level) -> Vec<String> {
+    pub(crate) fn lines(&self, level: Level) -> Vec<String> {
         let log = self.0.lock().unwrap();
         log.iter().filter(|(own, _)| *own == level).map(|(_, text)| text.clone()).collect()
     }
 }
 
-pub struct Stage {
-    pub data: DataDirectory,
-    pub repository: WritableRepository,
-    pub context: Context,
-    pub log: Arc<Log>,
+pub(crate) struct Stage {
+    pub(crate) data: DataDirectory,
+    pub(crate) repository: WritableRepository,
+    pub(crate) context: Context,
+    pub(crate) log: Arc<Log>,
 }
 
-pub fn memory() -> Arc<MemoryStorage> {
+pub(crate) fn memory() -> Arc<MemoryStorage> {
     Arc::new(MemoryStorage::new(Arc::new(SystemClock), MemoryOptions::default()))
 }
 
 impl Stage {
-    pub async fn new(storage: Arc<dyn Storage>) -> Self {
+    pub(crate) async fn new(storage: Arc<dyn Storage>) -> Self {
         Self::over(storage, DataDirectory::new()).await
     }
 
-    pub async fn over(storage: Arc<dyn Storage>, data: DataDirectory) -> Self {
+    pub(crate) async fn over(storage: Arc<dyn Storage>, data: DataDirectory) -> Self {
         let log = Arc::new(Log::default());
         let context = Context {
             clock: Arc::new(SystemClock),
@@ -88,7 +88,7 @@ impl Stage {
     }
 
     /// Bundled or not; otherwise plain.
-    pub fn options(&self, bundled: bool) -> BackupOptions {
+    pub(crate) fn options(&self, bundled: bool) -> BackupOptions {
         BackupOptions {
             backup_type: BackupType::Full,
             pg_path: self.data.path.clone(),
@@ -116,35 +116,35 @@ impl Stage {
         }
     }
 
-    pub fn checked(&self, bundled: bool) -> BackupOptions {
+    pub(crate) fn checked(&self, bundled: bool) -> BackupOptions {
         let check = ArchiveCheck { timeout: Duration::from_millis(300), refuse_always: true };
         BackupOptions { archive_check: Some(check), ..self.options(bundled) }
     }
 
-    pub async fn backup(&self, server: &dyn Database, options: &BackupOptions) -> Result<BackupOutcome> {
+    pub(crate) async fn backup(&self, server: &dyn Database, options: &BackupOptions) -> Result<BackupOutcome> {
         backup(&self.repository, Some(server), options, &self.context).await
     }
 
-    pub fn storage(&self) -> &Arc<dyn Storage> {
+    pub(crate) fn storage(&self) -> &Arc<dyn Storage> {
         self.repository.storage()
     }
 
     /// The labels that backup.info lists.
-    pub async fn listed(&self) -> Vec<BackupLabel> {
+    pub(crate) async fn listed(&self) -> Vec<BackupLabel> {
         listed(&self.repository, &self.context).await
     }
 
-    pub async fn manifest(&self, label: &BackupLabel) -> Manifest {
+    pub(crate) async fn manifest(&self, label: &BackupLabel) -> Manifest {
         self.repository.manifest(label, None, &self.context).await.unwrap()
     }
 
     /// Every file of a plain backup, by name; each has the checksum that the manifest says.
-    pub async fn content(&self, label: &BackupLabel) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) async fn content(&self, label: &BackupLabel) -> BTreeMap<String, Vec<u8>> {
         content(&self.repository, &self.context, label).await
     }
 
     /// All objects below the backups, relative to the stanza.
-    pub async fn objects(&self) -> Vec<String> {
+    pub(crate) async fn objects(&self) -> Vec<String> {
         let all = ListOptions { recurse: true, name_prefix: None };
         let stanza = path::backup_stanza(self.repository.stanza());
         let entries = self.storage().list_all(&stanza, &all).await.unwrap();
@@ -152,14 +152,14 @@ impl Stage {
     }
 
     /// Stores a segment in the archive.
-    pub async fn archive(&self, segment: WalSegmentName) {
+    pub(crate) async fn archive(&self, segment: WalSegmentName) {
         let name = format!("archive/demo/15-1/{}/{segment}-{:040x}", segment.first16(), 7);
         let path = StoragePath::parse(&name).unwrap();
         self.storage().write_all(&path, Bytes::from_static(b"wal")).await.unwrap();
     }
 }
 
-pub fn writable(storage: Arc<dyn Storage>) -> WritableRepository {
+pub(crate) fn writable(storage: Arc<dyn Storage>) -> WritableRepository {
     let stanza = Stanza::parse("demo").unwrap();
     WritableRepository::new(Repository::new(RepoIndex::new(1).unwrap(), stanza, storage, None))
 }
@@ -168,12 +168,16 @@ fn jiff_utc() -> pgbr_repo::command::backup::TimeZone {
     pgbr_repo::command::backup::TimeZone::UTC
 }
 
-pub async fn listed(repository: &Repository, context: &Context) -> Vec<BackupLabel> {
+pub(crate) async fn listed(repository: &Repository, context: &Context) -> Vec<BackupLabel> {
     let info = repository.backup_info(context).await.unwrap();
     info.backups().iter().map(|entry| entry.label).collect()
 }
 
-pub async fn content(repository: &Repository, context: &Context, label: &BackupLabel) -> BTreeMap<String, Vec<u8>> {
+pub(crate) async fn content(
+    repository: &Repository,
+    context: &Context,
+    label: &BackupLabel,
+) -> BTreeMap<String, Vec<u8>> {
     let manifest = repository.manifest(label, None, context).await.unwrap();
     let mut content = BTreeMap::new();
     for file in manifest.files() {
@@ -202,7 +206,7 @@ pub async fn content(repository: &Repository, context: &Context, label: &BackupL
 }
 
 /// A stage whose repository is a directory that the original can look at.
-pub async fn local() -> (tempfile::TempDir, Stage) {
+pub(crate) async fn local() -> (tempfile::TempDir, Stage) {
     let dir = user::scratch().unwrap();
     let storage = Arc::new(LocalStorage::new(dir.path().join("backrest/repo")));
     let stage = Stage::new(storage).await;
@@ -210,7 +214,7 @@ pub async fn local() -> (tempfile::TempDir, Stage) {
 }
 
 /// The original finds nothing wrong with the repository.
-pub fn verifies(dir: &Path) {
+pub(crate) fn verifies(dir: &Path) {
     let conf = Conf::create(&dir.join("backrest"), "demo").unwrap();
     user::own(dir).unwrap();
     let stock = stock::newest();

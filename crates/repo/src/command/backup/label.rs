@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::reconcile::Reconciled;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BackupLabel, LabelTime, path};
 use crate::progress::Context;
@@ -23,14 +24,15 @@ const MOVED_MAX_S: i64 = 4;
 /// [`ErrorKind::Clock`] when the newest backup has a later label than this one can get, else the storage's.
 pub(super) async fn claim(
     repository: &WritableRepository,
-    directories: &BTreeSet<BackupLabel>,
+    reconciled: &Reconciled,
     timestamp_start_s: i64,
     zone: &TimeZone,
     context: &Context,
 ) -> Result<BackupLabel> {
-    let newest = newest(repository, directories).await?;
+    let newest = newest(repository, &reconciled.directories).await?;
     let (mut label, mut moved_s) = later_than(newest, timestamp_start_s, zone)?;
-    while !take(repository, &label).await? {
+    // What was removed as a left-over may belong to a backup that still runs on another host: never the same name.
+    while reconciled.left_over == Some(label) || !take(repository, &label).await? {
         moved_s += 1;
         if moved_s > MOVED_MAX_S {
             return Err(Error::new(

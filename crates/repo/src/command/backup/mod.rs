@@ -83,7 +83,7 @@ pub async fn backup(
 
     leftovers::remove(repository, &mut reconciled, options, context).await?;
     let zone = &options.time_zone;
-    let label = label::claim(repository, &reconciled.directories, timestamp_start_s, zone, context).await?;
+    let label = label::claim(repository, &reconciled, timestamp_start_s, zone, context).await?;
     let backup_pass = new_pass(repository, context)?;
     let begin = build::Begin {
         label,
