@@ -15,6 +15,7 @@ mod memory;
 mod repositories;
 mod run;
 mod session;
+mod unfinished;
 mod version;
 
 use std::process::ExitCode;

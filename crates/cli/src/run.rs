@@ -16,7 +16,7 @@ use crate::exit::{Failure, Outcome};
 use crate::lock::{self, Locks};
 use crate::log::{Logger, Settings, Threshold};
 use crate::session::Session;
-use crate::{command, repositories, version};
+use crate::{command, repositories, unfinished, version};
 
 /// How long a command may tidy up after a signal.
 const TIDY_TIME_MAX: Duration = Duration::from_secs(20);
@@ -134,8 +134,12 @@ fn open_log_file(logger: &Logger, parsed: &Parsed) {
     }
 }
 
-/// What has to hold before the command begins: its lock.
+/// What has to hold before the command begins: options that can be acted on, and its lock.
 fn prepare(session: &Session) -> Result<(), Failure> {
+    for said in unfinished::check(session.options())? {
+        session.context.warn(said);
+    }
+    set_priority(session)?;
     let facts = session.command().facts();
     if !facts.lock_required {
         return Ok(());
@@ -153,6 +157,13 @@ fn prepare(session: &Session) -> Result<(), Failure> {
     let exec_id = session.options().text(opt::EXEC_ID).unwrap_or_default().to_owned();
     session.hold(Locks::acquire(&session.lock_path(), stanza.as_str(), types, &keys, &exec_id)?);
     Ok(())
+}
+
+/// The `priority` option: how nice the process is to others.
+fn set_priority(session: &Session) -> Result<(), Failure> {
+    let Some(Ok(priority)) = session.options().integer(opt::PRIORITY).map(i32::try_from) else { return Ok(()) };
+    rustix::process::setpriority_process(None, priority)
+        .map_err(|errno| Failure::new(ErrorKind::Kernel, format!("unable to set priority {priority}: {errno}")))
 }
 
 fn block_on(session: &Session) -> Result<Outcome, Failure> {

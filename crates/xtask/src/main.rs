@@ -21,8 +21,10 @@ cargo xtask COMMAND
   fuzz [TARGET] [SECONDS] [-- ARGUMENTS]
                          run one fuzz target, or all, for this long each (default 30); arguments are libFuzzer's
   fuzz --smoke SECONDS   the same for all, with little output
-  bench [ARGUMENTS]      run the benchmarks
   compatibility          write the tables of COMPATIBILITY.md
+  bench [ARGUMENTS]      run the benchmarks of single functions
+  bench wal-push         archive-push against stock pgBackRest on an HTTPS S3 server
+  bench manifest         a manifest of a million rows: time and memory
   tools                  install PostgreSQL, its clients and the releases of pgBackRest that tests compare with
 ";
 

@@ -9,6 +9,7 @@ mod info;
 mod repo_get;
 mod repo_ls;
 mod repo_path;
+mod restore;
 mod standard_output;
 mod stanza_create;
 mod wal_path;
@@ -30,6 +31,7 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
         Command::RepoGet => repo_get::run(session).await,
         Command::RepoLs => repo_ls::run(session).await,
         Command::Backup => backup::run(session).await,
+        Command::Restore => restore::run(session).await,
         Command::StanzaCreate => stanza_create::run(session).await,
         Command::Start => control::start(session),
         Command::Stop => control::stop(session),
