@@ -181,15 +181,20 @@ impl Reporter for Logger {
 
 impl Sinks {
     fn write(&mut self, level: Level, worker: usize, code: Option<u8>, text: &str) {
+        let to_stderr = self.settings.stderr.takes(level);
+        let to_file = self.settings.file.takes(level) && self.file.is_some();
+        if !to_stderr && !to_file && !self.settings.console.takes(level) {
+            // The local time of a line nobody sees would cost a walk through the time zone files.
+            return;
+        }
         let line = Line::new(&self.settings, level, worker, code, text);
         // A sink that cannot be written must not stop the command.
-        let to_stderr = self.settings.stderr.takes(level);
         if to_stderr {
             self.beside_bar(|| io::stderr().lock().write_all(line.brief().as_bytes()));
         } else if self.settings.console.takes(level) {
             self.beside_bar(|| io::stdout().lock().write_all(line.full().as_bytes()));
         }
-        if self.settings.file.takes(level) {
+        if to_file {
             self.write_file(&line.full());
         }
     }
