@@ -35,18 +35,14 @@ fn store(bencher: Bencher<'_, '_>, name: &str, kind: CompressType, cipher: Optio
     bencher.counter(BytesCount::of_slice(plain)).bench(|| run.run(black_box(plain)).expect("memory is enough"));
 }
 
-fn load(bencher: Bencher<'_, '_>, name: &str, kind: CompressType, cipher: Option<Passphrase>) {
+fn load(bencher: Bencher<'_, '_>, name: &str, kind: CompressType, cipher: Option<&Passphrase>) {
     let plain = bytes(name);
-    let stored = StoreRun::new(Compression::with_default_level(kind), cipher.clone()).stored(plain);
+    let stored = StoreRun::new(Compression::with_default_level(kind), cipher.cloned()).stored(plain);
     let stored = stored.expect("memory is enough");
     let codecs = Codecs::new(1);
     bencher.counter(BytesCount::of_slice(plain)).bench(|| {
-        let spec = LoadSpec {
-            compress: kind,
-            cipher: cipher.as_ref(),
-            form: Form::Standard,
-            plain_size_max_bytes: Some(plain.len() as u64),
-        };
+        let spec =
+            LoadSpec { compress: kind, cipher, form: Form::Standard, plain_size_max_bytes: Some(plain.len() as u64) };
         order::load_whole(&spec, black_box(&stored), SEGMENT_BYTES, &codecs, &mut |_| Ok(())).expect("was just stored")
     });
 }
@@ -108,10 +104,10 @@ fn load_lz4(bencher: Bencher<'_, '_>, name: &str) {
 
 #[divan::bench(args = INPUTS, sample_count = 7, sample_size = 1)]
 fn load_zst_aes(bencher: Bencher<'_, '_>, name: &str) {
-    load(bencher, name, CompressType::Zst, Some(passphrase()));
+    load(bencher, name, CompressType::Zst, Some(&passphrase()));
 }
 
 #[divan::bench(args = INPUTS, sample_count = 7, sample_size = 1)]
 fn load_gz_aes(bencher: Bencher<'_, '_>, name: &str) {
-    load(bencher, name, CompressType::Gz, Some(passphrase()));
+    load(bencher, name, CompressType::Gz, Some(&passphrase()));
 }

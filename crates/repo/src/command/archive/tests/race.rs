@@ -60,7 +60,7 @@ async fn interleaved(
     let calls: Vec<_> = (0..sources.len())
         .map(|number| {
             let turnstile = Arc::clone(&turnstile);
-            let storage = Watched::new(Arc::clone(memory) as Arc<dyn Storage>, move |call, _path| {
+            let storage = Watched::storage(Arc::clone(memory) as Arc<dyn Storage>, move |call, _path| {
                 let turn = match call {
                     Call::Read => None,
                     // The age of an object is asked for before it is given time to settle.
@@ -256,7 +256,7 @@ async fn pu04_pu24_a_history_file_is_never_withdrawn() {
     let replaced = Arc::clone(&memory);
     // Somebody who overwrites, as the original does, between this call's write and its second look.
     let looks = std::sync::atomic::AtomicUsize::new(0);
-    let watched = Watched::new(storage, move |call, path| {
+    let watched = Watched::storage(storage, move |call, path| {
         let is_history = path.as_str().ends_with(".history");
         let look = (call == Call::Info && is_history).then(|| looks.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
         let (replaced, path) = (Arc::clone(&replaced), path.clone());
