@@ -535,7 +535,7 @@ fn rs12_the_target_time_chooses_the_backup() {
     assert_eq!(chosen(lsn("0/C00100")), labels[1]);
     assert_eq!(chosen(lsn("0/C000FF")), labels[0]);
     assert_eq!(lsn("0/A000FF").exit_code, Some(75));
-    assert_eq!(lsn("x").exit_code.is_some_and(|code| code != 0), true);
+    assert!(lsn("x").exit_code.is_some_and(|code| code != 0));
     let unknown = bench.run(&["--set=20200101-000000F", "--delta"]);
     assert_eq!(unknown.exit_code, Some(75), "{}", unknown.text());
     assert!(unknown.text().contains("backup set 20200101-000000F is not valid"), "{}", unknown.text());
@@ -678,7 +678,8 @@ fn hi08_a_place_in_a_bundle_that_cannot_be_is_an_error() {
     let (name, _) = rows.iter().next().unwrap();
     let other = rows.values().nth(20).unwrap().clone();
     drop(sample);
-    let beyond: [(&[i32], &dyn Fn(&mut serde_json::Value)); 6] = [
+    type Edit<'a> = &'a dyn Fn(&mut serde_json::Value);
+    let beyond: [(&[i32], Edit<'_>); 6] = [
         (&[42, 29], &|row| row["bno"] = (1_u64 << 40).into()),
         (&[42, 29], &|row| row["bno"] = u64::MAX.into()),
         (&[42, 29], &|row| row["repo-size"] = (i64::MAX as u64).into()),
