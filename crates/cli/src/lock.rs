@@ -125,7 +125,8 @@ pub fn holder(lock_path: &Path, stanza: &str, lock_type: LockType, repo_key: u32
 /// As [`holder`], for a file of the lock directory.
 pub fn holder_of(path: &Path) -> Option<Held> {
     let file = OpenOptions::new().read(true).custom_flags(no_follow()).open(path).ok()?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
+    // Shared, so that two that look at the same time do not take each other for the holder.
+    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
         return None;
     }
     let mut content = String::new();

@@ -117,7 +117,11 @@ impl Sample {
         archive.set_preserve_permissions(true);
         archive.unpack(root).context("unpack into", root)?;
         let conf = root.join("pgbackrest.conf");
-        let text = self.text("pgbackrest.conf")?.replace("@ROOT@", &root.display().to_string());
+        // Locks of its own: commands on several unpacked samples, all of one stanza's name, run side by side.
+        let text = self
+            .text("pgbackrest.conf")?
+            .replace("[global]\n", "[global]\nlock-path=@ROOT@/lock\n")
+            .replace("@ROOT@", &root.display().to_string());
         fs::write(&conf, text).context("write", &conf)?;
         for name in ["lock", "spool", "log"] {
             user::create_dir(&root.join(name))?;
