@@ -22,6 +22,7 @@ async fn bk15_two_backups_at_once_have_two_names_and_no_half_one_is_listed() {
     let time_s = server.clock_s();
     let (first, second) = tokio::join!(async { stage.backup(&server, &stage.options(true)).await }, async {
         let other = Server::new(&stage.data);
+        other.set_clock_s(time_s);
         stage.backup(&other, &stage.options(false)).await
     });
     let listed = stage.listed().await;

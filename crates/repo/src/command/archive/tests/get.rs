@@ -343,7 +343,7 @@ async fn ge09_a_destination_that_cannot_be_written_is_an_error() {
     assert_eq!(kind(get(&repositories, request, &nowhere, &world.context).await), ErrorKind::FileOpen);
     let directory = world.wal_path("archive_status");
     assert_eq!(kind(get(&repositories, request, &directory, &world.context).await), ErrorKind::FileMove);
-    assert!(!world.wal_path("archive_status.pgbackrest.tmp").exists());
+    assert!(!world.wal_path("archive_status.pgbackrest.tmp").try_exists().unwrap());
 }
 
 /// Objects in a WAL directory that are no segments: leftovers, other tools' files, names that nearly fit.

@@ -155,7 +155,7 @@ async fn pu07_a_large_file_that_changes_between_its_two_reads_is_not_stored() {
         let size_bytes = 32 * MIB;
         let source = world.file(SEGMENT, &world.segment_bytes(SEGMENT, 1, size_bytes));
         let path = source.path.clone();
-        let changing = Watched::new(storage(&memory), move |call, _| {
+        let changing = Watched::storage(storage(&memory), move |call, _| {
             if call == Call::ListPage {
                 let mut content = fs::read(&path).unwrap();
                 if truncate {

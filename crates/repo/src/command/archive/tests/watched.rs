@@ -14,11 +14,12 @@ use crate::storage::{
 };
 
 type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Watcher = Box<dyn Fn(Call, &StoragePath) -> Pause + Send + Sync>;
 
 /// The store, and who is called.
 pub(super) struct Watched {
     inner: Arc<dyn Storage>,
-    before: Box<dyn Fn(Call, &StoragePath) -> Pause + Send + Sync>,
+    before: Watcher,
 }
 
 impl Debug for Watched {
@@ -28,7 +29,7 @@ impl Debug for Watched {
 }
 
 impl Watched {
-    pub(super) fn new<F, P>(inner: Arc<dyn Storage>, before: F) -> Arc<dyn Storage>
+    pub(super) fn storage<F, P>(inner: Arc<dyn Storage>, before: F) -> Arc<dyn Storage>
     where
         F: Fn(Call, &StoragePath) -> P + Send + Sync + 'static,
         P: Future<Output = ()> + Send + 'static,
