@@ -73,5 +73,5 @@ fn own_name() -> Result<String, Failure> {
     };
     let accounts = Accounts::system().map_err(|error| failed(error.to_string()))?;
     let id = Ids::current().user;
-    accounts.user_name(id).map(|name| name.to_string()).ok_or_else(|| failed(format!("there is none with id {id}")))
+    accounts.user_name(id).map(ToString::to_string).ok_or_else(|| failed(format!("there is none with id {id}")))
 }

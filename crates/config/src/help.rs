@@ -142,6 +142,11 @@ fn option_help(command: Command, row: &Row, options: &OptionSet, version: &str) 
     let _ = writeln!(text, "{}\n", wrap(&format!("{}.", capital(row.help)), 0));
     match row.support {
         Support::Full => {}
+        Support::Own => {
+            let text_of =
+                "An option of this program: pgBackRest refuses it as an argument and warns about it in a file.";
+            let _ = writeln!(text, "{}\n", wrap(text_of, 0));
+        }
         Support::Idle(reason) => {
             let _ = writeln!(text, "{}\n", wrap(&format!("Accepted without effect, because {reason}."), 0));
         }

@@ -113,6 +113,7 @@ fn options() -> String {
 fn state(row: &Row) -> String {
     let mut state = match (row.support, OPTIONS_LATER.iter().find(|(name, _)| *name == row.name)) {
         (Support::Refused(reason), _) => format!("refused: {reason}"),
+        (Support::Own, _) => "our own; pgBackRest does not have it".to_owned(),
         (Support::Idle(reason), _) => format!("accepted, nothing to act on: {reason}"),
         (Support::Full, Some((_, later))) => (*later).to_owned(),
         (Support::Full, None) => "works".to_owned(),

@@ -31,7 +31,7 @@ fn stages(count: &mut Count) -> Result<(), Failure> {
     })?;
     stage("tools", tools::run)?;
     // Tests run this program; cargo builds it for its own package's tests only.
-    stage("build", || cargo::run(&mut cargo::command(&["build", "--package", "pgbr", "--locked"])))?;
+    stage("build", || cargo::run(&mut cargo::command(&["build", "--workspace", "--locked"])))?;
     stage("tests", || {
         let arguments = ["test", "--workspace", "--locked", "--no-fail-fast"];
         count_tests(&arguments, count)

@@ -1,7 +1,7 @@
 //! Block maps, and restoring from what they point to.
 
 use pgbr_repo::filter::Codecs;
-use pgbr_repo::filter::block_delta::{SuperBlockReader, SuperBlockSpec, plan_reads};
+use pgbr_repo::filter::block_delta::{DeltaRead, SuperBlockReader, SuperBlockSpec, plan_reads};
 use pgbr_repo::format::block_map::{BlockGeometry, BlockMap, BlockMapFacts};
 use pgbr_repo::format::{CompressType, varint as number};
 
@@ -36,7 +36,7 @@ fn check(map: &BlockMap, facts: BlockMapFacts) {
         let again = BlockMap::read(&written, facts);
         assert!(again.as_ref() == Ok(map), "a map written is read again");
     }
-    let wanted = plan_reads(map, &[]).iter().map(|read| read.wanted_bytes()).sum::<u64>();
+    let wanted = plan_reads(map, &[]).iter().map(DeltaRead::wanted_bytes).sum::<u64>();
     assert!(map.items().is_empty() || wanted <= facts.file_size_bytes, "no more is wanted than the file has");
 }
 

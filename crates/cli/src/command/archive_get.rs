@@ -1,5 +1,6 @@
 //! `archive-get`
 
+use pgbr_config::opt;
 use pgbr_repo::command::archive::ClusterIdentity;
 use pgbr_repo::command::archive::get::{GetRequest, Got, get};
 use pgbr_repo::error::ErrorKind;
@@ -10,8 +11,20 @@ use crate::exit::{Failure, Outcome};
 use crate::lock::is_there;
 use crate::session::Session;
 
+/// What `recovery-stop-on-error` makes of every error: PostgreSQL takes an exit code of `restore_command` up to 125 for
+/// "there is no such file", ends recovery and opens the cluster; above, it stops (`RestoreArchivedFile` in its
+/// `xlogarchive.c`).
+const RECOVERY_STOP: u8 = 200;
+
 /// Fetches one file.
 pub async fn run(session: &Session) -> Result<Outcome, Failure> {
+    let stop = session.options().boolean(opt::RECOVERY_STOP_ON_ERROR);
+    fetch(session, stop)
+        .await
+        .map_err(|failure| if stop { Failure { code: RECOVERY_STOP, ..failure } } else { failure })
+}
+
+async fn fetch(session: &Session, stop_at_gap: bool) -> Result<Outcome, Failure> {
     let (name, destination) = match session.parsed.parameters.as_slice() {
         [name, destination] => (name, destination),
         [] => return Err(Failure::new(ErrorKind::ParamRequired, "WAL segment to get required")),
@@ -45,10 +58,14 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
         }
         Got::Missing { later } => {
             if let (Some(first), Some(last)) = (later.first(), later.last()) {
-                session.context.warn(format!(
+                let gap = format!(
                     "gap in the archive: {name} is missing but {} later segment(s) are present, {first} to {last}",
                     later.len()
-                ));
+                );
+                if stop_at_gap {
+                    return Err(Failure::new(ErrorKind::FileMissing, gap));
+                }
+                session.context.warn(gap);
             }
             session.context.info(format!("unable to find {name} in the archive"));
             Ok(Outcome::Missing)

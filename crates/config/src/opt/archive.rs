@@ -25,4 +25,8 @@ options! {
     "bytes of waiting WAL above which it is DROPPED to keep the disk from filling up"
     ARCHIVE_PUSH_QUEUE_MAX: Key<Size> = global("archive-push-queue-max", AP)
         .optional().range("0B", "4PiB").background().deprecated(&[old("archive-queue-max")]);
+
+    "end archive-get with exit code 200 on every error, and where later segments show that WAL has a hole; PostgreSQL \
+     takes codes up to 125 for the end of WAL and opens the cluster, and stops at those above"
+    RECOVERY_STOP_ON_ERROR: Key<Boolean> = global("recovery-stop-on-error", AG).default("n").own();
 }

@@ -88,10 +88,13 @@ pub struct Deprecated {
     pub unindexed: bool,
 }
 
-/// What this program does with an option that pgBackRest has.
+/// What this program does with an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Support {
+    /// As pgBackRest does
     Full,
+    /// pgBackRest does not have it, and says so when it meets it in a file that both read
+    Own,
     /// Accepted; there is nothing here that it could act on
     Idle(&'static str),
     /// Setting it is an error; the text says why
@@ -314,6 +317,11 @@ impl Row {
 
     pub(crate) const fn refused(mut self, reason: &'static str) -> Row {
         self.support = Support::Refused(reason);
+        self
+    }
+
+    pub(crate) const fn own(mut self) -> Row {
+        self.support = Support::Own;
         self
     }
 

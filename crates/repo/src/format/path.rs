@@ -177,7 +177,7 @@ pub fn file(
 /// The directory `name` of a backup, for the empty directories that some backups have.
 ///
 /// # Errors
-/// [`PathError`] as for [`file`].
+/// [`PathError`] as for [`file()`].
 pub fn directory(stanza: &Stanza, label: &BackupLabel, name: &ManifestName) -> Result<StoragePath, PathError> {
     file(stanza, label, name, StoredFile::Whole(CompressType::None))
 }

@@ -11,7 +11,7 @@ use crate::format::CompressType;
 /// The plain bytes of a stored file, at most `plain_bytes_max` of them. `name` is for errors.
 ///
 /// # Errors
-/// As [`decode_failed`].
+/// [`ErrorKind::Crypto`] for bytes that do not decrypt, [`ErrorKind::Format`] for bytes that do not decompress.
 pub fn decode_all(
     name: &str,
     stored: &[u8],

@@ -151,6 +151,7 @@ async fn deliver(
         compress: file.compress(),
         passphrase: archive.passphrase().cloned(),
         checksum: file.segment.map(|object| object.checksum),
+        is_segment: matches!(request.name, WalFileName::Segment(_)),
         size_max_bytes: if request.name.holds_wal() {
             request.segment_size.bytes().into()
         } else {
@@ -169,6 +170,8 @@ struct Decode {
     passphrase: Option<Passphrase>,
     /// What the content must have; `None` where the name does not say.
     checksum: Option<Checksum>,
+    /// It has the largest size and no other.
+    is_segment: bool,
     size_max_bytes: u64,
     codecs: Codecs,
 }
@@ -203,6 +206,15 @@ impl Decode {
     }
 
     fn check(&self, plain: Digest) -> Result<()> {
+        if self.is_segment && plain.size_bytes != self.size_max_bytes {
+            return Err(Error::new(
+                ErrorKind::FileRead,
+                format!(
+                    "'{}' has {} bytes but segments of this cluster have {}",
+                    self.path, plain.size_bytes, self.size_max_bytes
+                ),
+            ));
+        }
         match self.checksum {
             Some(expected) if plain.sha1 != expected => Err(Error::new(
                 ErrorKind::Checksum,
@@ -218,7 +230,7 @@ impl Decode {
 async fn later_segments(archives: &[Archive], request: GetRequest, context: &Context) -> Result<Vec<WalSegmentName>> {
     let WalFileName::Segment(segment) = request.name else { return Ok(Vec::new()) };
     for archive in archives {
-        let later = archive.segments_after(segment).await?;
+        let later = segments_behind(archive, segment, request.segment_size).await?;
         if later.is_empty() {
             continue;
         }
@@ -233,4 +245,25 @@ async fn later_segments(archives: &[Archive], request: GetRequest, context: &Con
         return Ok(later);
     }
     Ok(Vec::new())
+}
+
+/// What the archive has behind a segment in its directory, and when that is nothing, in the directory after it.
+async fn segments_behind(
+    archive: &Archive,
+    segment: WalSegmentName,
+    size: WalSegmentSize,
+) -> Result<Vec<WalSegmentName>> {
+    let mut later = archive.segments_after(segment).await?;
+    if !later.is_empty() {
+        return Ok(later);
+    }
+    let first_of_next = WalSegmentName::new(segment.timeline(), segment.log().saturating_add(1), 0);
+    if segment.log() == u32::MAX || !first_of_next.fits(size) {
+        return Ok(later);
+    }
+    if !archive.find(WalFileName::Segment(first_of_next)).await?.is_empty() {
+        later.push(first_of_next);
+    }
+    later.extend(archive.segments_after(first_of_next).await?);
+    Ok(later)
 }

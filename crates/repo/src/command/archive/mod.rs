@@ -7,6 +7,8 @@ pub mod get;
 pub mod push;
 mod queue;
 mod source;
+#[cfg(test)]
+mod tests;
 
 pub use queue::{QueueState, measure_queue};
 pub use source::WalSource;

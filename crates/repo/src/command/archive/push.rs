@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future;
+use tokio::time::Instant;
 
 use super::ClusterIdentity;
 use super::candidates::{self, PushTargets, RepositoryError};
@@ -106,13 +107,13 @@ async fn push_prepared(
     };
     let mut errors = targets.errors;
     // Look everywhere before anything is written: another content under the name stops the push for all.
-    let held = future::join_all(targets.archives.iter().map(|archive| push.held(archive, pieces.as_deref()))).await;
+    let held = future::join_all(targets.archives.iter().map(|archive| push.settled(archive, pieces.as_deref()))).await;
     let mut pushed = Pushed::default();
     let mut missing = Vec::new();
     for (archive, held) in targets.archives.iter().zip(held) {
         match held {
             Ok(Held::Nothing) => missing.push(archive),
-            Ok(Held::Same) => pushed.warnings.extend(same_warning(source.name, archive, options)),
+            Ok(Held::Same { .. }) => pushed.warnings.extend(same_warning(source.name, archive, options)),
             Err(error) if error.kind() == ErrorKind::ArchiveDuplicate => return Err(error),
             Err(error) => errors.push(RepositoryError { index: archive.repository().index(), error }),
         }
@@ -160,6 +161,22 @@ impl Push<'_> {
         conflict::compare(archive, self.source.name, &self.plain, content.as_deref(), self.context).await
     }
 
+    /// [`Push::held`] for what this call did not write: the same content counts when it is there to stay.
+    async fn settled(&self, archive: &Archive, pieces: Option<&[Bytes]>) -> Result<Held> {
+        let held = self.held(archive, pieces).await?;
+        match &held {
+            // History and backup files are never withdrawn.
+            Held::Same { path } if self.source.name.holds_wal() => {
+                if conflict::settle(archive, path, self.context).await? {
+                    self.held(archive, pieces).await
+                } else {
+                    Ok(held)
+                }
+            }
+            _ => Ok(held),
+        }
+    }
+
     /// Stores the object, then makes sure that it is alone under the name.
     async fn write(&self, archive: &Archive, pieces: Option<&[Bytes]>) -> Result<()> {
         let object = self.object_name();
@@ -168,22 +185,31 @@ impl Push<'_> {
         let exclusive = storage.capabilities().conditional_put;
         let condition = if exclusive { Condition::Absent } else { Condition::None };
         let created = match self.store(archive, &path, condition, pieces).await {
-            Ok(()) => exclusive,
+            // A history or backup file has one name for all contents: what is there now may be somebody else's.
+            Ok(()) if exclusive && object.is_some() => Some(Instant::now()),
+            Ok(()) => None,
             // Somebody else, or an earlier try of ours, has just written the same content under the same name; what
             // that is gets compared below.
-            Err(Stopped::Exists) => false,
+            Err(Stopped::Exists) => return self.confirmed(archive, &path, self.settled(archive, pieces).await),
             Err(Stopped::Failed(error)) => return Err(error),
         };
-        match self.held(archive, pieces).await {
-            Ok(Held::Same) => Ok(()),
-            Ok(Held::Nothing) => Err(Error::new(
+        match self.confirmed(archive, &path, self.held(archive, pieces).await) {
+            Err(error) if error.kind() == ErrorKind::ArchiveDuplicate => match created {
+                Some(created) => Err(withdraw(storage.as_ref(), &path, created, error).await),
+                None => Err(error),
+            },
+            confirmed => confirmed,
+        }
+    }
+
+    /// What the look after the write says.
+    fn confirmed(&self, archive: &Archive, path: &StoragePath, held: Result<Held>) -> Result<()> {
+        match held? {
+            Held::Same { .. } => Ok(()),
+            Held::Nothing => Err(Error::new(
                 ErrorKind::FileMissing,
                 format!("'{path}' was stored in {} but is not there", archive.repository().index()),
             )),
-            Err(error) if error.kind() == ErrorKind::ArchiveDuplicate && created => {
-                Err(withdraw(storage.as_ref(), &path, error).await)
-            }
-            Err(error) => Err(error),
         }
     }
 
@@ -243,11 +269,15 @@ enum Stopped {
     Failed(Error),
 }
 
-/// Takes back the object that this call has created beside another content.
-async fn withdraw(storage: &dyn Storage, path: &StoragePath, conflict: Error) -> Error {
-    match storage.remove(path).await {
-        Ok(()) => conflict,
-        Err(left) => conflict.hint(format!("the object of this try could not be withdrawn: {left}")),
+/// Takes back the object that this call has created beside another content, as long as nobody can rely on it.
+async fn withdraw(storage: &dyn Storage, path: &StoragePath, created: Instant, conflict: Error) -> Error {
+    if created.elapsed() > conflict::WITHDRAW_WITHIN {
+        return conflict.hint("the object of this try was not withdrawn: somebody may already rely on it");
+    }
+    match tokio::time::timeout(conflict::WITHDRAW_WITHIN, storage.remove(path)).await {
+        Ok(Ok(())) => conflict,
+        Ok(Err(left)) => conflict.hint(format!("the object of this try could not be withdrawn: {left}")),
+        Err(_) => conflict.hint("the object of this try could not be withdrawn: no answer in time"),
     }
 }
 

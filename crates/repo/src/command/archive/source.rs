@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::clock::Random;
 use crate::error::{Error, ErrorKind, Result};
@@ -95,6 +96,9 @@ pub(super) fn prepare(source: &WalSource, options: &PrepareOptions, random: &dyn
     let head_bytes = read_full(&mut file, &mut head).map_err(|error| read_failed(&source.path, &error))?;
     head.truncate(head_bytes);
     let is_segment = source.name.holds_wal();
+    if is_segment && size_bytes == 0 {
+        return Err(Error::new(ErrorKind::Format, format!("WAL file '{}' has 0 bytes", source.path.display())));
+    }
     let writer = if is_segment && options.header_check { Some(check_header(source, &head, size_bytes)?) } else { None };
     let compress = if is_segment { options.compress } else { Compression::NONE };
     if size_bytes > WHOLE_BYTES_MAX {
@@ -112,8 +116,10 @@ pub(super) fn open(path: &Path) -> Result<(File, u64)> {
     // Neither a link nor a FIFO in place of the file is followed or waited for.
     let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or(0);
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| {
-        let kind = match error.kind() {
-            io::ErrorKind::NotFound => ErrorKind::FileMissing,
+        let kind = match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT) => ErrorKind::FileMissing,
+            // A link, and a socket or a device without a driver.
+            Some(Errno::LOOP | Errno::NXIO) => ErrorKind::ParamInvalid,
             _ => ErrorKind::FileOpen,
         };
         Error::new(kind, format!("unable to open '{}' for read: {error}", path.display()))

@@ -244,3 +244,47 @@ fn encode_failed(name: &[u8], error: &FilterError) -> Error {
     };
     Error::new(kind, format!("unable to encode '{}': {error}", DisplayPath(name)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemRandom;
+    use crate::pgdata::{LinkPolicy, Target};
+    use crate::postgres::PageSize;
+    use crate::postgres::page::PageHeaderCheck;
+    use std::os::unix::ffi::OsStrExt;
+
+    const PAGE_BYTES: usize = 8192;
+
+    /// What the check finds in `read` when the file holds `now` by the time that it looks again.
+    fn checked(read: &[u8], now: &[u8]) -> PageChecksums {
+        let data = tempfile::tempdir().unwrap();
+        std::fs::write(data.path().join("relation"), now).unwrap();
+        let target = Target::data(data.path().as_os_str().as_bytes());
+        let roots = DataRoots::open(&[target], &LinkPolicy::Any).unwrap();
+        let file = SourceFile::open(&roots, b"pg_data/relation", ReadLimit::End).unwrap().unwrap();
+        let check = PageCheck { page_size: PageSize::DEFAULT, segment: 0, header_check: PageHeaderCheck::Upper };
+        let spec = StoreSpec { compress: Compression::NONE, cipher: None, form: Form::Standard, pages: Some(check) };
+        let mut chain = order::store(&spec, &Codecs::new(1), &SystemRandom).unwrap();
+        chain.write(read, &mut |_| Ok(())).unwrap();
+        let mut pages = chain.finish(&mut |_| Ok(())).unwrap().pages.unwrap();
+        read_again(&file, &mut pages).unwrap();
+        page_checksums(&pages)
+    }
+
+    #[test]
+    fn bk06_a_page_that_was_being_written_is_no_error_and_one_that_stays_wrong_is() {
+        let wrong = vec![7; 4 * PAGE_BYTES];
+        let mut now = wrong.clone();
+        for page in [0, 2] {
+            now[page * PAGE_BYTES + 10] = 8;
+        }
+        let at = |page| PageRange { first: page, last: page };
+        assert_eq!(checked(&wrong, &now), PageChecksums::Errors(Box::new([at(1), at(3)])));
+        assert_eq!(checked(&wrong, &vec![8; 4 * PAGE_BYTES]), PageChecksums::Valid);
+        // Cut off meanwhile: WAL replays that.
+        let left = &wrong[..PAGE_BYTES + 100];
+        assert_eq!(checked(&wrong, left), PageChecksums::Errors(Box::new([at(0)])));
+        assert_eq!(checked(&wrong[..PAGE_BYTES + 100], left), PageChecksums::Errors(Box::default()));
+    }
+}

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::reconcile::Reconciled;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BackupLabel, LabelTime, path};
 use crate::progress::Context;
@@ -17,20 +18,21 @@ use crate::storage::{Condition, Durability, EntryKind, ErrorClass, ListOptions, 
 const MOVED_MAX_S: i64 = 4;
 
 /// Finds a label for a full backup that started at `timestamp_start_s` and takes it: an empty copy of the manifest,
-/// written on condition that there is none, stands for it in the repository (faults.md BK15).
+/// written on condition that there is none where the store can check it, stands for it in the repository (faults.md BK15).
 ///
 /// # Errors
 /// [`ErrorKind::Clock`] when the newest backup has a later label than this one can get, else the storage's.
 pub(super) async fn claim(
     repository: &WritableRepository,
-    directories: &BTreeSet<BackupLabel>,
+    reconciled: &Reconciled,
     timestamp_start_s: i64,
     zone: &TimeZone,
     context: &Context,
 ) -> Result<BackupLabel> {
-    let newest = newest(repository, directories).await?;
+    let newest = newest(repository, &reconciled.directories).await?;
     let (mut label, mut moved_s) = later_than(newest, timestamp_start_s, zone)?;
-    while !take(repository, &label).await? {
+    // What was removed as a left-over may belong to a backup that still runs on another host: never the same name.
+    while reconciled.left_over == Some(label) || !take(repository, &label).await? {
         moved_s += 1;
         if moved_s > MOVED_MAX_S {
             return Err(Error::new(
@@ -106,7 +108,13 @@ async fn newest(repository: &WritableRepository, directories: &BTreeSet<BackupLa
 /// Whether the label was free and is now ours.
 async fn take(repository: &WritableRepository, label: &BackupLabel) -> Result<bool> {
     let copy = path::manifest_copy(repository.stanza(), label);
-    match repository.storage().put(&copy, Bytes::new(), Condition::Absent, Durability::Now).await {
+    let storage = repository.storage();
+    let arbitrates = storage.capabilities().conditional_put;
+    if !arbitrates && storage.exists(&copy).await? {
+        return Ok(false);
+    }
+    let condition = if arbitrates { Condition::Absent } else { Condition::None };
+    match storage.put(&copy, Bytes::new(), condition, Durability::Now).await {
         Ok(_) => Ok(true),
         Err(error) if error.class() == ErrorClass::Conflict => Ok(false),
         Err(error) => Err(error.into()),

@@ -38,5 +38,6 @@ pub(super) async fn remove(
     context.reporter.message(level, 0, &format!("backup '{label}' cannot be resumed: {reason}"));
     storage.remove_tree(&path::backup(stanza, &label)).await?;
     reconciled.directories.remove(&label);
+    reconciled.left_over = Some(label);
     Ok(())
 }

@@ -41,6 +41,7 @@ use crate::repository::{Archive, WritableRepository};
 use archive_check::wait_for_range;
 use cluster::{Cluster, blocking};
 use file::Copier;
+pub use jiff::tz::TimeZone;
 pub use options::{ArchiveCheck, BackupOptions, BackupOutcome, BundleOptions, PageOptions, RecordedOptions};
 use process::Process;
 use reconcile::Reconciled;
@@ -82,7 +83,7 @@ pub async fn backup(
 
     leftovers::remove(repository, &mut reconciled, options, context).await?;
     let zone = &options.time_zone;
-    let label = label::claim(repository, &reconciled.directories, timestamp_start_s, zone, context).await?;
+    let label = label::claim(repository, &reconciled, timestamp_start_s, zone, context).await?;
     let backup_pass = new_pass(repository, context)?;
     let begin = build::Begin {
         label,

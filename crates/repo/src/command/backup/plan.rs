@@ -115,3 +115,109 @@ fn oldest_first(one: Option<&FileRow>, other: Option<&FileRow>) -> std::cmp::Ord
 fn by_name(one: Option<&FileRow>, other: Option<&FileRow>) -> std::cmp::Ordering {
     one.map(FileRow::name).cmp(&other.map(FileRow::name))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::manifest::{BeginBackup, ManifestOptions, Owner, PathRow, ScannedFile, Target};
+    use crate::format::{BackupLabel, CompressType, ManifestBuilder, ManifestName, RawText};
+    use crate::postgres::PgVersion;
+
+    fn name(text: &str) -> ManifestName {
+        ManifestName::parse(text.as_bytes()).unwrap()
+    }
+
+    /// A manifest with these files: name, size, time.
+    fn manifest(files: &[(&str, u64, i64)]) -> Manifest {
+        let begin = BeginBackup {
+            label: BackupLabel::parse("20261122-061817F").unwrap(),
+            backup_pass: None,
+            timestamp_start_s: 1,
+            version: PgVersion::V15,
+            catalog_version: 1,
+            control_version: 1,
+            bundle: true,
+            block_incr: false,
+            options: ManifestOptions {
+                archive_check: false,
+                archive_copy: false,
+                backup_standby: None,
+                buffer_size_bytes: None,
+                checksum_page: None,
+                compress_type: CompressType::None,
+                compress_level: None,
+                compress_level_network: None,
+                delta: None,
+                hardlink: false,
+                online: true,
+                process_max: None,
+            },
+        };
+        let mut builder = ManifestBuilder::new(begin, None).unwrap();
+        let path = RawText::from("/data");
+        builder.add_target(Target::new(name("pg_data"), TargetKind::PgData { path: path.clone() }).unwrap());
+        let space = TargetKind::Tablespace { path, oid: 7, tablespace_name: RawText::from("space") };
+        builder.add_target(Target::new(name("pg_tblspc/7"), space).unwrap());
+        builder.add_path(PathRow::new(name("pg_data"), Owner::UNNAMED, Owner::UNNAMED, 0o700));
+        for (file, size_bytes, timestamp_s) in files {
+            builder.add_file(FileRow::scanned(ScannedFile {
+                name: name(file),
+                size_bytes: *size_bytes,
+                timestamp_s: *timestamp_s,
+                user: Owner::UNNAMED,
+                group: Owner::UNNAMED,
+                mode: 0o600,
+            }));
+        }
+        builder.finish().unwrap()
+    }
+
+    const FILES: [(&str, u64, i64); 9] = [
+        ("pg_data/base/1/1", 100, 5),
+        ("pg_data/base/1/2", 60, 4),
+        ("pg_data/base/1/3", 0, 4),
+        ("pg_data/base/1/4", 50, 4),
+        ("pg_data/base/1/5", 101, 1),
+        ("pg_data/base/1/6", 500, 1),
+        ("pg_data/global/pg_control", 80, 1),
+        ("pg_tblspc/7/PG_15_1/1/8", 70, 9),
+        ("pg_tblspc/7/PG_15_1/1/9", 200, 9),
+    ];
+
+    /// The jobs with names instead of positions.
+    fn jobs(plan: &Plan, manifest: &Manifest) -> Vec<(u64, Vec<String>)> {
+        let name = |position: &usize| {
+            let name = manifest.files()[*position].name().to_string();
+            name.rsplit('/').next().unwrap().to_owned()
+        };
+        let all = plan.jobs.iter().chain(&plan.control);
+        all.map(|job| match job {
+            Job::Single(position) => (0, vec![name(position)]),
+            Job::Bundle(id, positions) => (id.number(), positions.iter().map(name).collect()),
+        })
+        .collect()
+    }
+
+    #[test]
+    fn large_files_come_first_and_pg_control_last() {
+        let manifest = manifest(&FILES);
+        let plan = plan(&manifest, None);
+        let order: Vec<String> = jobs(&plan, &manifest).into_iter().flat_map(|(_, names)| names).collect();
+        assert_eq!(order, ["6", "9", "5", "1", "8", "2", "4", "3", "pg_control"]);
+        assert_eq!(plan.empty, [] as [usize; 0]);
+        assert_eq!(plan.total_bytes, FILES.iter().map(|(_, size, _)| size).sum::<u64>());
+    }
+
+    #[test]
+    fn a_bundle_holds_small_files_of_one_tablespace_until_it_is_full() {
+        let manifest = manifest(&FILES);
+        let plan = plan(&manifest, Some(BundleOptions { size_bytes: 110, limit_bytes: 100 }));
+        let expected: [(u64, &[&str]); 7] =
+            [(0, &["6"]), (0, &["9"]), (0, &["5"]), (1, &["8"]), (2, &["2", "4"]), (3, &["1"]), (4, &["pg_control"])];
+        let found = jobs(&plan, &manifest);
+        let found: Vec<(u64, Vec<&str>)> =
+            found.iter().map(|(id, names)| (*id, names.iter().map(String::as_str).collect())).collect();
+        assert_eq!(found, expected.map(|(id, names)| (id, names.to_vec())));
+        assert_eq!(plan.empty, [2]);
+    }
+}

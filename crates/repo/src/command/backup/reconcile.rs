@@ -19,6 +19,8 @@ pub(super) struct Reconciled {
     pub(super) info: BackupInfo,
     /// The directories that have the name of a backup, complete or not.
     pub(super) directories: BTreeSet<BackupLabel>,
+    /// The unfinished backup whose directory was removed.
+    pub(super) left_over: Option<BackupLabel>,
     changes: Changes,
 }
 
@@ -55,7 +57,7 @@ impl Reconciled {
 pub(super) async fn load(repository: &Repository, context: &Context) -> Result<Reconciled> {
     let info = repository.backup_info(context).await?;
     let directories = directories(repository).await?;
-    let mut reconciled = Reconciled { info, directories, changes: Changes::default() };
+    let mut reconciled = Reconciled { info, directories, left_over: None, changes: Changes::default() };
     remove_missing(repository, &mut reconciled, context).await?;
     add_unlisted(repository, &mut reconciled, context).await?;
     Ok(reconciled)

@@ -110,7 +110,7 @@ async fn put(
     });
     let stored = stored.await?.result;
     manifest
-        .insert_file(row(manifest, full_name, size_bytes, timestamp_s, stored)?)
+        .insert_file(row(manifest, full_name, size_bytes, timestamp_s, &stored)?)
         .map_err(|error| assert(error.to_string()))?;
     context.detail(format!("wrote '{name}' file returned from backup stop function"));
     Ok(())
@@ -121,7 +121,7 @@ fn row(
     name: ManifestName,
     size_bytes: u64,
     timestamp_s: i64,
-    stored: StoredBytes,
+    stored: &StoredBytes,
 ) -> Result<FileRow> {
     let base = manifest.path(b"pg_data").ok_or_else(|| Error::new(ErrorKind::Assert, "there is no path 'pg_data'"))?;
     let mut row = FileRow::scanned(ScannedFile {

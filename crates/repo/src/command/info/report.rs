@@ -259,3 +259,21 @@ impl BackupReport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_status_stands_for_all_or_they_are_mixed() {
+        for (repositories, expected) in [
+            (&[][..], Status::MissingStanzaPath),
+            (&[Status::Other][..], Status::Other),
+            (&[Status::NoBackups, Status::NoBackups], Status::NoBackups),
+            (&[Status::Ok, Status::NoBackups, Status::NoBackups], Status::Mixed),
+            (&[Status::Ok, Status::NoBackups, Status::Ok], Status::Mixed),
+        ] {
+            assert_eq!(Status::over(repositories.iter().copied()), expected, "{repositories:?}");
+        }
+    }
+}

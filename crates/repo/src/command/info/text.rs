@@ -261,3 +261,35 @@ fn visible(text: &str) -> String {
         shown
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_rounded_to_hundredths_of_a_per_cent() {
+        for (done_bytes, total_bytes, expected) in [
+            (0, 1, "0.00%"),
+            (3913, 30_007, "13.04%"),
+            (2, 3, "66.67%"),
+            (1, 1, "100.00%"),
+            (2, 1, "100.00%"),
+            (u64::MAX - 1, u64::MAX, "100.00%"),
+            (1, 0, "0.00%"),
+        ] {
+            assert_eq!(percent_text(Progress { done_bytes, total_bytes }), expected, "{done_bytes}/{total_bytes}");
+        }
+    }
+
+    #[test]
+    fn hi19_text_of_a_repository_is_one_visible_line() {
+        assert_eq!(visible("a\u{1b}[2J\nb\u{85}é"), "a\\u{1b}[2J\\nb\\u{85}é");
+    }
+
+    #[test]
+    fn times_beyond_the_calendar_are_told_as_numbers() {
+        let text = Text { text: String::new(), zone: &TimeZone::UTC };
+        assert_eq!(text.time(1_795_328_175), "2026-11-22 06:16:15+00");
+        assert_eq!(text.time(i64::MAX), "9223372036854775807 seconds since 1970");
+    }
+}

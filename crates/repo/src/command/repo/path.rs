@@ -31,10 +31,8 @@ pub fn resolve(text: &str, base: &str) -> Result<StoragePath> {
 /// Puts the backup that `latest` of a stanza links to in its place: no other link in a repository is followed.
 pub(super) async fn follow_latest(storage: &dyn Storage, given: StoragePath) -> Result<StoragePath> {
     let Some((link, rest)) = below_latest(&given) else { return Ok(given) };
-    let target = match storage.info_optional(&link).await?.map(|info| info.kind) {
-        Some(EntryKind::Link(target)) => target,
-        _ => return Ok(given),
-    };
+    let kind = storage.info_optional(&link).await?.map(|info| info.kind);
+    let Some(EntryKind::Link(target)) = kind else { return Ok(given) };
     let directory = link.parent().unwrap_or_default();
     let followed = directory.join(&target).and_then(|backup| backup.join(rest));
     followed.map_err(|error| Error::new(ErrorKind::LinkDestination, format!("'{link}' leads to '{target}': {error}")))

@@ -21,6 +21,83 @@ use crate::transfer::{self, PieceReader};
 /// The largest stored map that is read; one of a file of 1 GiB in the smallest blocks has some 3 MiB.
 const MAP_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
+/// The largest stored form of a file that is read together with its neighbours in a bundle, and held for that.
+const TOGETHER_BYTES_MAX: u64 = 1024 * 1024;
+
+/// What is left to do for a file: blocks that are stored elsewhere.
+#[derive(Debug)]
+pub(super) struct Rest {
+    reads: Vec<DeltaRead>,
+    patched_bytes: u64,
+}
+
+/// Whether a new file can be made from its stored bytes read in one go, without another request where it has all of its
+/// blocks.
+pub(super) fn is_read_together(row: &FileRow) -> bool {
+    row.bundle.is_some() && row.is_block_incremental() && row.size_repo_bytes <= TOGETHER_BYTES_MAX
+}
+
+/// Makes the file at `place` from the next bytes of `source`, which are its stored form: super blocks, then the map.
+/// Blocking.
+pub(super) fn write_together(restorer: &Restorer, place: u32, source: &mut PieceReader) -> Result<Rest> {
+    let row = row_at(&restorer.manifest, place).ok_or_else(no_such_file)?;
+    let mut stored = Vec::new();
+    source.exact(row.size_repo_bytes.min(TOGETHER_BYTES_MAX), |bytes| {
+        stored.extend_from_slice(bytes);
+        Ok(())
+    })?;
+    let map_bytes = map_bytes(row)?;
+    let (blocks, map) = usize::try_from(map_bytes)
+        .ok()
+        .and_then(|map_bytes| stored.split_at_checked(stored.len().checked_sub(map_bytes)?))
+        .ok_or_else(|| map_too_large(map_bytes))?;
+    let plain = plain_map(restorer, map_bytes, |take| take(map))?;
+    let reads = plan_reads(&parse_map(restorer, row, &plain)?, &[]);
+    let patched_bytes = reads.iter().map(DeltaRead::wanted_bytes).fold(0, u64::saturating_add);
+    let file = restorer.create(row)?;
+    file.set_length(row.size_bytes).map_err(|error| restorer.write_failed(row, error))?;
+    drop(file);
+    let mut rest = Rest { reads: Vec::new(), patched_bytes };
+    for read in reads {
+        match part_here(restorer, row, &read, blocks) {
+            Some(part) => patch(restorer, row, read, |take| take(part))?,
+            None => rest.reads.push(read),
+        }
+    }
+    if rest.reads.is_empty() {
+        end(restorer, row)?;
+    }
+    Ok(rest)
+}
+
+/// The bytes of `read`, if they are among the stored bytes of the file itself.
+fn part_here<'a>(restorer: &Restorer, row: &FileRow, read: &DeltaRead, blocks: &'a [u8]) -> Option<&'a [u8]> {
+    let label = restorer.manifest.references().get(usize::try_from(read.reference).ok()?)?;
+    let bundle = row.bundle?;
+    if *label != restorer.manifest.stored_in(row) || read.bundle != bundle.id.number() {
+        return None;
+    }
+    let start = usize::try_from(read.offset.checked_sub(bundle.offset_bytes)?).ok()?;
+    blocks.get(start..start.checked_add(usize::try_from(read.size_bytes).ok()?)?)
+}
+
+/// Does the rest for a file that [`write_together`] began.
+pub(super) async fn write_rest(
+    restorer: &Arc<Restorer>,
+    place: u32,
+    rest: Rest,
+    context: &Context,
+) -> Result<FileOutcome> {
+    let is_finished = rest.reads.is_empty();
+    for read in rest.reads {
+        apply(restorer, place, read, context).await?;
+    }
+    if !is_finished {
+        end_at(restorer, place).await?;
+    }
+    Ok(FileOutcome::Patched(rest.patched_bytes))
+}
+
 /// Restores the file at `place` of the manifest, of which `found` is there.
 pub(super) async fn restore_blocks(
     restorer: &Arc<Restorer>,
@@ -28,14 +105,13 @@ pub(super) async fn restore_blocks(
     found: Found,
     context: &Context,
 ) -> Result<FileOutcome> {
-    let Some(row) = row_at(&restorer.manifest, place) else { return Err(no_such_file()) };
+    let row = row_at(&restorer.manifest, place).ok_or_else(no_such_file)?;
     let existing = match found {
         Found::Right => return Ok(FileOutcome::Kept),
         Found::Nothing => Vec::new(),
         Found::Blocks(existing) => existing,
     };
-    let about = |error| restorer.about(row, error);
-    let map = read_map(restorer, row, context).await.map_err(about)?;
+    let map = read_map(restorer, row, context).await?;
     let is_new = existing.is_empty();
     let (reads, patched_bytes) = blocking(move || {
         let reads = plan_reads(&map, &existing);
@@ -43,24 +119,39 @@ pub(super) async fn restore_blocks(
         Ok((reads, patched_bytes))
     })
     .await?;
-    begin(restorer, place, is_new).await.map_err(about)?;
+    begin(restorer, place, is_new).await?;
     for read in reads {
-        apply(restorer, place, read, context).await.map_err(about)?;
+        apply(restorer, place, read, context).await?;
     }
-    let ending = Arc::clone(restorer);
-    blocking(move || end(&ending, place)).await.map_err(about)?;
+    end_at(restorer, place).await?;
     Ok(FileOutcome::Patched(patched_bytes))
+}
+
+fn map_bytes(row: &FileRow) -> Result<u64> {
+    let map_bytes = row.block_incr.map_or(0, |block| block.map_size_bytes);
+    if map_bytes > MAP_BYTES_MAX || map_bytes > row.size_repo_bytes {
+        Err(map_too_large(map_bytes))
+    } else {
+        Ok(map_bytes)
+    }
+}
+
+fn map_too_large(map_bytes: u64) -> Error {
+    Error::new(ErrorKind::Format, format!("the block map cannot have {map_bytes} bytes"))
+}
+
+fn parse_map(restorer: &Restorer, row: &FileRow, plain: &[u8]) -> Result<BlockMap> {
+    let facts = BlockMapFacts {
+        geometry: geometry(row)?,
+        file_size_bytes: row.size_bytes,
+        reference_count: restorer.manifest.references().len(),
+    };
+    BlockMap::read(plain, facts).map_err(|error| Error::new(ErrorKind::Format, error.to_string()))
 }
 
 /// The map stands at the end of the file's stored bytes: encrypted, not compressed.
 async fn read_map(restorer: &Arc<Restorer>, row: &FileRow, context: &Context) -> Result<BlockMap> {
-    let map_bytes = row.block_incr.map_or(0, |block| block.map_size_bytes);
-    if map_bytes > MAP_BYTES_MAX {
-        return Err(Error::new(ErrorKind::Format, format!("the block map has {map_bytes} bytes: too many")));
-    }
-    let before = row.size_repo_bytes.checked_sub(map_bytes).ok_or_else(|| {
-        Error::new(ErrorKind::Format, format!("the block map of {map_bytes} bytes is larger than the stored file"))
-    })?;
+    let map_bytes = map_bytes(row)?;
     let (object, start) = match restorer.manifest.location(row) {
         FileLocation::Bundle { label, place } => {
             (path::bundle(restorer.repository.stanza(), &label, place.id), place.offset_bytes)
@@ -71,28 +162,26 @@ async fn read_map(restorer: &Arc<Restorer>, row: &FileRow, context: &Context) ->
         FileLocation::Nowhere => return Err(Error::new(ErrorKind::Assert, "the file is not stored")),
     };
     let offset = start
-        .checked_add(before)
+        .checked_add(row.size_repo_bytes.saturating_sub(map_bytes))
         .ok_or_else(|| Error::new(ErrorKind::Format, "the place of the block map is out of range"))?;
-    let facts = BlockMapFacts {
-        geometry: geometry(row)?,
-        file_size_bytes: row.size_bytes,
-        reference_count: restorer.manifest.references().len(),
-    };
     let range = ByteRange { offset, length: Some(map_bytes) };
     let reading = Arc::clone(restorer);
-    load(restorer, &object, range, context, move |source| {
-        let plain = plain_map(&reading, source, map_bytes)?;
-        BlockMap::read(&plain, facts).map_err(|error| Error::new(ErrorKind::Format, error.to_string()))
+    let plain = load(restorer, &object, range, context, move |source| {
+        plain_map(&reading, map_bytes, |take| source.exact(map_bytes, take))
     })
-    .await
+    .await?;
+    parse_map(restorer, row, &plain)
 }
 
-fn plain_map(restorer: &Restorer, source: &mut PieceReader, map_bytes: u64) -> Result<Vec<u8>> {
+/// Hands stored bytes to whoever decodes them.
+type Take<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
+
+fn plain_map(restorer: &Restorer, map_bytes: u64, feed: impl FnOnce(&mut Take<'_>) -> Result<()>) -> Result<Vec<u8>> {
     let spec = LoadSpec {
         compress: CompressType::None,
         cipher: restorer.passphrase.as_ref(),
         form: Form::Raw,
-        plain_size_max_bytes: Some(MAP_BYTES_MAX),
+        plain_size_max_bytes: Some(map_bytes),
     };
     let mut chain = order::load(&spec, &restorer.codecs).map_err(|error| decode_failed(&error))?;
     let mut plain = Vec::new();
@@ -100,7 +189,7 @@ fn plain_map(restorer: &Restorer, source: &mut PieceReader, map_bytes: u64) -> R
         plain.extend_from_slice(bytes);
         Ok::<(), SinkClosed>(())
     };
-    source.exact(map_bytes, |stored| chain.write(stored, &mut sink).map_err(|error| decode_failed(&error)))?;
+    feed(&mut |stored| chain.write(stored, &mut sink).map_err(|error| decode_failed(&error)))?;
     chain.finish(&mut sink).map_err(|error| decode_failed(&error))?;
     Ok(plain)
 }
@@ -127,9 +216,13 @@ async fn apply(restorer: &Arc<Restorer>, place: u32, read: DeltaRead, context: &
     let range = ByteRange { offset: read.offset, length: Some(read.size_bytes) };
     let name = object.to_string();
     let writing = Arc::clone(restorer);
-    load(restorer, &object, range, context, move |source| patch(&writing, place, read, source))
-        .await
-        .map_err(|error| error.context(format!("blocks in '{name}'")))
+    load(restorer, &object, range, context, move |source| {
+        let row = row_at(&writing.manifest, place).ok_or_else(no_such_file)?;
+        let size_bytes = read.size_bytes;
+        patch(&writing, row, read, |take| source.exact(size_bytes, take))
+    })
+    .await
+    .map_err(|error| error.context(format!("blocks in '{name}'")))
 }
 
 /// Map items name a backup by its number in the manifest's list, so that no other stanza's object is ever read.
@@ -145,12 +238,16 @@ fn object_of(restorer: &Restorer, row: &FileRow, read: &DeltaRead) -> Result<Sto
     }
 }
 
-fn patch(restorer: &Restorer, place: u32, read: DeltaRead, source: &mut PieceReader) -> Result<()> {
-    let row = row_at(&restorer.manifest, place).ok_or_else(no_such_file)?;
+/// Writes the wanted blocks of `read`, whose stored bytes come from `feed`. Blocking.
+fn patch(
+    restorer: &Restorer,
+    row: &FileRow,
+    read: DeltaRead,
+    feed: impl FnOnce(&mut Take<'_>) -> Result<()>,
+) -> Result<()> {
     let file = restorer.open_existing(row)?.ok_or_else(|| changed(restorer, row))?.into_target();
     let spec =
         SuperBlockSpec { compress: restorer.manifest.options().compress_type, cipher: restorer.passphrase.clone() };
-    let size_bytes = read.size_bytes;
     let mut reader = SuperBlockReader::new(read, spec, &restorer.codecs);
     let mut refused = None;
     let mut sink = |offset: u64, bytes: &[u8]| {
@@ -165,7 +262,7 @@ fn patch(restorer: &Restorer, place: u32, read: DeltaRead, source: &mut PieceRea
             SinkClosed
         })
     };
-    let taken = source.exact(size_bytes, |stored| {
+    let taken = feed(&mut |stored| {
         restorer.check_cancelled()?;
         reader.write(stored, &mut sink).map_err(|error| delta_failed(&error))
     });
@@ -176,9 +273,13 @@ fn patch(restorer: &Restorer, place: u32, read: DeltaRead, source: &mut PieceRea
     reader.finish().map_err(|error| delta_failed(&error))
 }
 
+async fn end_at(restorer: &Arc<Restorer>, place: u32) -> Result<()> {
+    let restorer = Arc::clone(restorer);
+    blocking(move || end(&restorer, row_at(&restorer.manifest, place).ok_or_else(no_such_file)?)).await
+}
+
 /// Checks the file as it is now and gives it its attributes.
-fn end(restorer: &Restorer, place: u32) -> Result<()> {
-    let row = row_at(&restorer.manifest, place).ok_or_else(no_such_file)?;
+fn end(restorer: &Restorer, row: &FileRow) -> Result<()> {
     let mut file = restorer.open_existing(row)?.ok_or_else(|| changed(restorer, row))?;
     let digest = Digest { size_bytes: file.info().size_bytes, sha1: Checksum(file.sha1()?) };
     check(digest, row)?;

@@ -156,3 +156,52 @@ fn split(name: &[u8]) -> Option<(&[u8], &[u8])> {
     let slash = name.iter().rposition(|byte| *byte == b'/')?;
     Some((name.get(..slash)?, name.get(slash + 1..)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::restore::plan::tests::manifest;
+
+    fn chosen(include: &[&str], exclude: &[&str]) -> Result<Option<EmptyDatabases>> {
+        let manifest = manifest("2.60-pg15-gz-tablespace/20261122-061827F.manifest");
+        let layout = DataLayout::new(manifest.cluster().version, manifest.cluster().catalog_version);
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        choose(&manifest, &DatabaseChoice { include: owned(include), exclude: owned(exclude) }, &layout)
+    }
+
+    #[test]
+    fn system_databases_are_emptied_only_when_named() {
+        assert_eq!(chosen(&[], &[]).unwrap(), None);
+        let emptied = |include: &[&str], exclude: &[&str]| -> Vec<String> {
+            chosen(include, exclude).unwrap().unwrap().emptied.into_iter().collect()
+        };
+        assert_eq!(emptied(&[], &["template1"]), ["1"]);
+        assert_eq!(emptied(&[], &["1", "5"]), ["1", "5"]);
+        for (include, exclude, kind) in [
+            (&["postgres"][..], &[][..], ErrorKind::DbInvalid),
+            (&["1"], &[], ErrorKind::DbInvalid),
+            (&["none"], &[], ErrorKind::DbMissing),
+            (&[], &["none"], ErrorKind::DbMissing),
+            (&[], &["77777"], ErrorKind::DbMissing),
+        ] {
+            assert_eq!(chosen(include, exclude).unwrap_err().kind(), kind, "{include:?} {exclude:?}");
+        }
+    }
+
+    #[test]
+    fn files_of_an_emptied_database_are_found_everywhere() {
+        let empty = chosen(&[], &["5"]).unwrap().unwrap();
+        for (name, expected) in [
+            ("pg_data/base/5/1255", true),
+            ("pg_data/base/5/PG_VERSION", false),
+            ("pg_data/base/51/1255", false),
+            ("pg_data/base/5", false),
+            ("pg_tblspc/16384/PG_15_202209061/5/16385", true),
+            ("pg_tblspc/16384/PG_15_202209061/5/PG_VERSION", false),
+            ("pg_tblspc/1/PG_15_202209061/5/16385", false),
+            ("pg_data/global/1262", false),
+        ] {
+            assert_eq!(empty.contains(name.as_bytes()), expected, "{name}");
+        }
+    }
+}

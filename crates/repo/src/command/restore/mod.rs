@@ -84,7 +84,6 @@ pub async fn restore(
     });
     prepare::check_room(&restorer, &plan, context);
     let now_s = context.clock.now_s();
-    finish::write_marker(&restorer.roots, label, now_s)?;
     process::restore_files(&restorer, &plan, options.workers, options.read_over_bytes, context).await?;
     let (work, surroundings) = (Arc::clone(&restorer), context.clone());
     blocking(move || {

@@ -151,3 +151,101 @@ pub(super) fn ranges(rows: &[&FileRow], read_over_bytes: u64) -> Vec<Range<usize
     }
     ranges
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::command::restore::databases::{DatabaseChoice, choose};
+    use crate::format::ManifestReader;
+    use crate::postgres::DataLayout;
+
+    /// A manifest by the original.
+    pub(crate) fn manifest(name: &str) -> Manifest {
+        let path = format!("{}/../../formats/samples/info/{name}", env!("CARGO_MANIFEST_DIR"));
+        let mut reader = ManifestReader::new();
+        reader.feed(&std::fs::read(path).unwrap()).unwrap();
+        reader.finish().unwrap()
+    }
+
+    fn bundles() -> Manifest {
+        manifest("2.60-pg13-lz4-bundle-block/20261122-061839F_20261122-061840D.manifest")
+    }
+
+    #[test]
+    fn every_file_is_in_one_job_and_a_bundle_is_one_job() {
+        let manifest = bundles();
+        let plan = plan(&manifest, None, |_| true);
+        let mut seen = vec![0; manifest.files().len()];
+        let mut groups = Vec::new();
+        for job in &plan.jobs {
+            let rows: Vec<&FileRow> = plan.files(job).iter().map(|place| row_at(&manifest, *place).unwrap()).collect();
+            assert_eq!(job.size_bytes, rows.iter().map(|row| row.size_bytes).sum::<u64>());
+            for place in plan.files(job) {
+                seen[usize::try_from(*place).unwrap()] += 1;
+            }
+            match job.source {
+                Source::Object => assert_eq!(rows.len(), 1),
+                Source::Nothing => assert!(rows.iter().all(|row| row.size_bytes == 0)),
+                Source::Bundle => {
+                    let group = |row: &FileRow| (row.reference, row.bundle.unwrap().id);
+                    assert!(rows.iter().all(|row| group(row) == group(rows[0])));
+                    assert!(rows.is_sorted_by_key(|row| row.bundle.unwrap().offset_bytes));
+                    assert!(!groups.contains(&group(rows[0])), "a bundle is in two jobs");
+                    groups.push(group(rows[0]));
+                }
+            }
+        }
+        assert!(seen.iter().all(|count| *count == 1));
+        assert!(groups.len() > 1 && plan.file_count() == manifest.files().len() as u64);
+        let sizes: Vec<u64> =
+            plan.jobs.iter().filter(|job| job.source != Source::Nothing).map(|job| job.size_bytes).collect();
+        assert!(sizes.is_sorted_by(|one, next| one >= next), "{sizes:?}");
+    }
+
+    #[test]
+    fn files_of_a_bundle_are_read_together_up_to_a_gap() {
+        let manifest = bundles();
+        let plan = plan(&manifest, None, |_| true);
+        let job = plan.jobs.iter().find(|job| job.source == Source::Bundle).unwrap();
+        let rows: Vec<&FileRow> = plan.files(job).iter().map(|place| row_at(&manifest, *place).unwrap()).collect();
+        let gaps: Vec<u64> = rows
+            .windows(2)
+            .map(|pair| offset(pair[1]).saturating_sub(offset(pair[0]) + pair[0].size_repo_bytes))
+            .collect();
+        for limit in [0, 100, 10_000, u64::MAX] {
+            let ranges = ranges(&rows, limit);
+            let splits = gaps.iter().filter(|gap| **gap > limit).count();
+            assert_eq!(ranges.len(), splits + 1);
+            assert_eq!(ranges.iter().map(ExactSizeIterator::len).sum::<usize>(), rows.len());
+        }
+    }
+
+    #[test]
+    fn hi08_overlapping_files_are_read_one_by_one() {
+        let mut manifest = bundles();
+        let places: Vec<usize> =
+            (0..manifest.files().len()).filter(|place| manifest.files()[*place].bundle.is_some()).take(3).collect();
+        let bundle = manifest.files()[places[0]].bundle;
+        for place in &places {
+            manifest.files_mut()[*place].bundle = bundle;
+        }
+        let rows: Vec<&FileRow> = places.iter().map(|place| &manifest.files()[*place]).collect();
+        assert_eq!(ranges(&rows, u64::MAX).len(), 3);
+    }
+
+    #[test]
+    fn an_emptied_database_is_read_from_nowhere() {
+        let manifest = bundles();
+        let data = DataLayout::new(manifest.cluster().version, manifest.cluster().catalog_version);
+        let choice = DatabaseChoice { exclude: vec!["template1".to_owned()], ..DatabaseChoice::default() };
+        let empty = choose(&manifest, &choice, &data).unwrap().unwrap();
+        let plan = plan(&manifest, Some(&empty), |row| row.name().as_bytes().starts_with(b"pg_data/base/1/"));
+        for job in &plan.jobs {
+            for place in plan.files(job) {
+                let row = row_at(&manifest, *place).unwrap();
+                let is_version = row.name().as_bytes() == b"pg_data/base/1/PG_VERSION";
+                assert_eq!(job.source == Source::Nothing, !is_version || row.size_bytes == 0, "{}", row.name());
+            }
+        }
+    }
+}

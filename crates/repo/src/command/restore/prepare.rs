@@ -4,19 +4,22 @@ use std::collections::BTreeMap;
 
 use super::databases::EmptyDatabases;
 use super::file::{Restorer, Reuse, free_bytes};
+use super::finish::write_marker;
 use super::options::RestoreOptions;
 use super::plan::{Plan, row_at};
 use super::process::blocking;
 use super::recovery::RecoveryType;
 use super::remap::Layout;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::format::BackupLabel;
 use crate::format::manifest::{Manifest, TargetKind as RowTargetKind};
 use crate::pgdata::clean::check_empty;
-use crate::pgdata::prepare::Cleaned;
+use crate::pgdata::prepare::{Cleaned, check_destinations};
 use crate::pgdata::{
-    DataRoots, Directory, DisplayPath, Ids, Overwrite, PrepareOptions, RelativePath, TargetKind, ignored_files,
-    prepare_destinations,
+    DataRoots, Directory, DisplayPath, ExpectedTree, Ids, LinkPolicy, Overwrite, PrepareOptions, RelativePath, Target,
+    TargetKind, ignored_files, prepare_destinations,
 };
+use crate::postgres::data_path::PGDATA_NAME;
 use crate::progress::{Context, size_text};
 
 /// What may be kept of files that are there.
@@ -52,7 +55,7 @@ pub(super) async fn prepare(
     options: &RestoreOptions,
     context: &Context,
 ) -> Result<(Manifest, Layout, DataRoots)> {
-    let (options, clean_context) = (options.clone(), context.clone());
+    let (options, clean_context, now_s) = (options.clone(), context.clone(), context.clock.now_s());
     blocking(move || {
         let context = clean_context;
         let overwrite = if options.delta || options.force { Overwrite::Allowed } else { Overwrite::Never };
@@ -70,11 +73,25 @@ pub(super) async fn prepare(
         };
         let file = |name: &[u8]| layout.expected_file(&manifest, name);
         let tree = layout.tree(&manifest, &file);
+        check_destinations(&layout.targets, prepare)?;
+        mark(&layout, &tree, manifest.label(), now_s)?;
         let (roots, cleaned) = prepare_destinations(&layout.targets, &tree, prepare)?;
         describe_cleaning(&cleaned, overwrite, &context);
         Ok((manifest, layout, roots))
     })
     .await
+}
+
+/// Leaves the marker of an unfinished restore before anything else is made, so that a restore that is interrupted at any
+/// point from now on can be run again with delta.
+fn mark(layout: &Layout, tree: &ExpectedTree<'_>, label: BackupLabel, now_s: i64) -> Result<()> {
+    let expected = tree
+        .paths
+        .get(PGDATA_NAME.as_bytes())
+        .ok_or_else(|| Error::new(ErrorKind::Format, format!("there is no path '{PGDATA_NAME}' in the manifest")))?;
+    Directory::create_all(layout.pgdata(), expected.mode, expected.owner)?;
+    let roots = DataRoots::open(&[Target::data(layout.pgdata())], &LinkPolicy::Any)?;
+    write_marker(&roots, label, now_s)
 }
 
 fn describe_cleaning(cleaned: &[Cleaned], overwrite: Overwrite, context: &Context) {

@@ -3,15 +3,15 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::block::restore_blocks;
+use super::block::{Rest, is_read_together, restore_blocks, write_rest, write_together};
 use super::file::{FileOutcome, Found, Restorer};
 use super::plan::{Job, Plan, Source, ranges, row_at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{FileLocation, FileRow};
 use crate::format::path;
 use crate::progress::{Context, Level, Progress, size_text};
-use crate::storage::ByteRange;
-use crate::transfer::{self, run_jobs};
+use crate::storage::{ByteRange, StoragePath};
+use crate::transfer::{self, PieceReader, run_jobs};
 
 /// A file that is done.
 type Done = (u32, FileOutcome);
@@ -94,26 +94,40 @@ async fn fetch_all(
     read_over_bytes: u64,
     context: &Context,
 ) -> Result<Vec<Done>> {
-    let (mut done, mut whole, mut blocks) = (Vec::with_capacity(files.len()), Vec::new(), Vec::new());
+    let (mut done, mut together, mut blocks) = (Vec::with_capacity(files.len()), Vec::new(), Vec::new());
     for (file, found) in look_at_all(restorer, files).await? {
         let row = row_at(&restorer.manifest, file).ok_or_else(no_such_file)?;
         match found {
             Found::Right => done.push((file, FileOutcome::Kept)),
-            found if row.is_block_incremental() => blocks.push((file, found)),
-            _ => whole.push(file),
+            Found::Nothing if !row.is_block_incremental() || is_read_together(row) => together.push(file),
+            found => blocks.push((file, found)),
         }
     }
-    let rows: Vec<&FileRow> = whole.iter().filter_map(|file| row_at(&restorer.manifest, *file)).collect();
+    let rows: Vec<&FileRow> = together.iter().filter_map(|file| row_at(&restorer.manifest, *file)).collect();
     for range in ranges(&rows, read_over_bytes) {
-        let together = whole.get(range).unwrap_or_default();
-        fetch_together(restorer, together, context).await?;
-        done.extend(together.iter().map(|file| (*file, FileOutcome::Copied)));
+        for (file, rest) in fetch_together(restorer, together.get(range).unwrap_or_default(), context).await? {
+            let outcome = match rest {
+                None => FileOutcome::Copied,
+                Some(rest) => {
+                    write_rest(restorer, file, rest, context).await.map_err(|error| about(restorer, file, error))?
+                }
+            };
+            done.push((file, outcome));
+        }
     }
     for (file, found) in blocks {
         context.check_cancelled()?;
-        done.push((file, restore_blocks(restorer, file, found, context).await?));
+        let restored = restore_blocks(restorer, file, found, context).await;
+        done.push((file, restored.map_err(|error| about(restorer, file, error))?));
     }
     Ok(done)
+}
+
+fn about(restorer: &Restorer, file: u32, error: Error) -> Error {
+    match row_at(&restorer.manifest, file) {
+        Some(row) => restorer.about(row, error),
+        None => error,
+    }
 }
 
 async fn look_at_all(restorer: &Arc<Restorer>, files: &[u32]) -> Result<Vec<(u32, Found)>> {
@@ -132,52 +146,64 @@ async fn look_at_all(restorer: &Arc<Restorer>, files: &[u32]) -> Result<Vec<(u32
     .await
 }
 
-/// Reads whole files that lie near each other in one request.
-async fn fetch_together(restorer: &Arc<Restorer>, files: &[u32], context: &Context) -> Result<()> {
-    let rows = files.iter().filter_map(|file| row_at(&restorer.manifest, *file));
-    let (Some(first), Some(last)) = (rows.clone().next(), rows.last()) else { return Ok(()) };
-    let stanza = restorer.repository.stanza();
-    let about = |error: Error| restorer.about(first, error);
-    let (object, range) = match restorer.manifest.location(first) {
-        FileLocation::Bundle { label, place } => {
-            let end = last.bundle.and_then(|bundle| bundle.offset_bytes.checked_add(last.size_repo_bytes));
-            let length = end
-                .and_then(|end| end.checked_sub(place.offset_bytes))
-                .ok_or_else(|| about(Error::new(ErrorKind::Format, "the place in the bundle is out of range")))?;
-            let range = ByteRange { offset: place.offset_bytes, length: Some(length) };
-            (path::bundle(stanza, &label, place.id), range)
-        }
-        FileLocation::Object { label, stored } => {
-            let object = path::file(stanza, &label, first.name(), stored)
-                .map_err(|error| about(Error::new(ErrorKind::Format, error.to_string())))?;
-            (object, ByteRange::ALL)
-        }
-        FileLocation::Nowhere => return Err(about(Error::new(ErrorKind::Assert, "the file is not stored"))),
-    };
+/// A file that was fetched, and for one stored as blocks what is left to do.
+type Fetched = (u32, Option<Rest>);
+
+/// Reads files that lie near each other in one request.
+async fn fetch_together(restorer: &Arc<Restorer>, files: &[u32], context: &Context) -> Result<Vec<Fetched>> {
+    let Some(first) = files.first().and_then(|file| row_at(&restorer.manifest, *file)) else { return Ok(Vec::new()) };
+    let Some(last) = files.last().and_then(|file| row_at(&restorer.manifest, *file)) else { return Ok(Vec::new()) };
+    let (object, range) = stored_at(restorer, first, last).map_err(|error| restorer.about(first, error))?;
     let (worker, files) = (Arc::clone(restorer), files.to_vec());
     let storage = restorer.repository.storage().as_ref();
     let loaded = transfer::load(storage, &object, range, None, &context.budget, move |source| {
         let mut at = range.offset;
+        let mut fetched = Vec::with_capacity(files.len());
         for file in files {
-            let row = row_at(&worker.manifest, file).ok_or_else(no_such_file)?;
-            // Errors of a file are told with it; they are results here, to be distinguished from those of opening.
-            let fetched = match stored_range(row) {
-                None => worker.write_whole(row, source, None),
-                Some(stored) => {
-                    let gap = stored.start.saturating_sub(at);
-                    at = stored.end;
-                    source
-                        .exact(gap, |_| Ok(()))
-                        .and_then(|()| worker.write_whole(row, source, Some(stored.end - stored.start)))
-                }
-            };
-            if let Err(error) = fetched {
-                return Ok(Err(worker.about(row, error)));
+            // The error of a file is told with it; it is a result here, to be distinguished from that of opening.
+            match fetch_one(&worker, file, &mut at, source) {
+                Ok(rest) => fetched.push((file, rest)),
+                Err(error) => return Ok(Err(about(&worker, file, error))),
             }
         }
-        Ok(Ok(()))
+        Ok(Ok(fetched))
     });
-    loaded.await.map_err(about)?
+    loaded.await.map_err(|error| restorer.about(first, error))?
+}
+
+/// The object that holds files, and the part of it from the first to the last.
+fn stored_at(restorer: &Restorer, first: &FileRow, last: &FileRow) -> Result<(StoragePath, ByteRange)> {
+    let stanza = restorer.repository.stanza();
+    match restorer.manifest.location(first) {
+        FileLocation::Bundle { label, place } => {
+            let end = last.bundle.and_then(|bundle| bundle.offset_bytes.checked_add(last.size_repo_bytes));
+            let length = end
+                .and_then(|end| end.checked_sub(place.offset_bytes))
+                .ok_or_else(|| Error::new(ErrorKind::Format, "the place in the bundle is out of range"))?;
+            let range = ByteRange { offset: place.offset_bytes, length: Some(length) };
+            Ok((path::bundle(stanza, &label, place.id), range))
+        }
+        FileLocation::Object { label, stored } => {
+            let object = path::file(stanza, &label, first.name(), stored)
+                .map_err(|error| Error::new(ErrorKind::Format, error.to_string()))?;
+            Ok((object, ByteRange::ALL))
+        }
+        FileLocation::Nowhere => Err(Error::new(ErrorKind::Assert, "the file is not stored")),
+    }
+}
+
+/// Writes one file from `source`, which is at offset `at` of its bundle. Blocking.
+fn fetch_one(restorer: &Restorer, file: u32, at: &mut u64, source: &mut PieceReader) -> Result<Option<Rest>> {
+    let row = row_at(&restorer.manifest, file).ok_or_else(no_such_file)?;
+    let Some(stored) = stored_range(row) else {
+        return restorer.write_whole(row, source, None).map(|()| None);
+    };
+    source.exact(stored.start.saturating_sub(*at), |_| Ok(()))?;
+    *at = stored.end;
+    if row.is_block_incremental() {
+        return write_together(restorer, file, source).map(Some);
+    }
+    restorer.write_whole(row, source, Some(stored.end - stored.start)).map(|()| None)
 }
 
 fn stored_range(row: &FileRow) -> Option<Range<u64>> {

@@ -221,3 +221,72 @@ fn start_of(backup: &BackupEntry, info: &BackupInfo) -> Option<BackupStart> {
     let archive_id = info.history().generation(backup.history_id)?.archive_id();
     Some(BackupStart { archive_id, timeline: backup.archive_start?.timeline(), lsn: backup.lsn_start.as_ref()?.lsn() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three backups by the original, which end at 0/A00100, 0/C00100 and 0/E00100.
+    fn info() -> BackupInfo {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../formats/samples/info/2.45-pg15-none/backup.info");
+        BackupInfo::parse(&std::fs::read(path).unwrap()).unwrap()
+    }
+
+    fn labels(info: &BackupInfo, wanted: Wanted) -> Vec<BackupLabel> {
+        candidates(info, wanted).unwrap().newest_first.iter().map(|backup| backup.label).collect()
+    }
+
+    #[test]
+    fn rs12_the_newest_that_ended_before_the_target_comes_first() {
+        let info = info();
+        let all: Vec<BackupLabel> = info.backups().iter().rev().map(|backup| backup.label).collect();
+        let stop_s = info.backup(&all[1]).unwrap().timestamp_stop_s;
+        assert_eq!(labels(&info, Wanted::Newest), all[..1]);
+        assert_eq!(labels(&info, Wanted::Before(i64::MAX)), all);
+        assert_eq!(labels(&info, Wanted::Before(stop_s + 1)), all[1..]);
+        assert_eq!(labels(&info, Wanted::Before(stop_s)), all[2..]);
+        assert_eq!(labels(&info, Wanted::Before(0)), []);
+        assert_eq!(labels(&info, Wanted::UpTo(Lsn(0xC0_0100))), all[1..]);
+        assert_eq!(labels(&info, Wanted::UpTo(Lsn(0xC0_00FF))), all[2..]);
+        assert_eq!(labels(&info, Wanted::UpTo(Lsn(1))), []);
+        assert_eq!(labels(&info, Wanted::Label(all[2])), all[2..]);
+        assert_eq!(labels(&info, Wanted::Label(BackupLabel::parse("20200101-000000F").unwrap())), []);
+    }
+
+    #[test]
+    fn a_backup_without_lsn_ends_the_search_for_one() {
+        let info = info();
+        let old = |label: BackupLabel| {
+            let mut old = info.clone();
+            let all: Vec<BackupEntry> = info.backups().to_vec();
+            for backup in all.iter().rev() {
+                old.remove(&backup.label).unwrap();
+            }
+            for mut backup in all {
+                if backup.label == label {
+                    backup.lsn_stop = None;
+                }
+                old.add(backup).unwrap();
+            }
+            old
+        };
+        let all: Vec<BackupLabel> = info.backups().iter().map(|backup| backup.label).collect();
+        let newest = old(all[2]);
+        assert!(candidates(&newest, Wanted::UpTo(Lsn(u64::MAX))).unwrap().ended_at_old_version);
+        let middle = old(all[1]);
+        let found = candidates(&middle, Wanted::UpTo(Lsn(u64::MAX))).unwrap();
+        assert!(!found.ended_at_old_version && found.newest_first.len() == 1, "{found:?}");
+    }
+
+    #[test]
+    fn the_newest_of_a_cluster_that_was_upgraded_is_refused() {
+        let mut info = info();
+        let current = info.history().current().clone();
+        let catalog = current.catalog().unwrap();
+        info.upgrade(current.version, current.system_id, catalog).unwrap();
+        let error = candidates(&info, Wanted::Newest).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BackupSetInvalid);
+        assert!(error.message().contains("is from a prior version of PostgreSQL"), "{error}");
+        assert_eq!(labels(&info, Wanted::Before(i64::MAX)).len(), 3);
+    }
+}
