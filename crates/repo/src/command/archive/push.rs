@@ -100,14 +100,15 @@ async fn push_prepared(
     options: &PushOptions,
     context: &Context,
 ) -> Result<Pushed> {
-    let push = Push { source, plain: prepared.plain, compress: options.compress, context };
-    let pieces = match prepared.content {
+    let mut pieces = match prepared.content {
         Content::Whole(pieces) => Some(pieces),
         Content::Streamed => None,
     };
+    let small = pieces.as_ref().filter(|_| !source.name.holds_wal()).map(|pieces| pieces.concat());
+    let push = Push { source, plain: prepared.plain, small, compress: options.compress, context };
     let mut errors = targets.errors;
     // Look everywhere before anything is written: another content under the name stops the push for all.
-    let held = future::join_all(targets.archives.iter().map(|archive| push.settled(archive, pieces.as_deref()))).await;
+    let held = future::join_all(targets.archives.iter().map(|archive| push.settled(archive))).await;
     let mut pushed = Pushed::default();
     let mut missing = Vec::new();
     for (archive, held) in targets.archives.iter().zip(held) {
@@ -118,7 +119,13 @@ async fn push_prepared(
             Err(error) => errors.push(RepositoryError { index: archive.repository().index(), error }),
         }
     }
-    let written = future::join_all(missing.iter().map(|archive| push.write(archive, pieces.as_deref()))).await;
+    let writes = missing.iter().enumerate().map(|(place, archive)| {
+        // The last archive takes the pieces themselves: each is given back as soon as it is on its way.
+        let last = place + 1 == missing.len();
+        let pieces = if last { pieces.take() } else { pieces.clone() };
+        push.write(archive, pieces)
+    });
+    let written = future::join_all(writes).await;
     let mut conflict = None;
     for (archive, written) in missing.iter().zip(written) {
         match written {
@@ -151,34 +158,31 @@ fn same_warning(name: WalFileName, archive: &Archive, options: &PushOptions) -> 
 struct Push<'a> {
     source: &'a WalSource,
     plain: Digest,
+    /// The content of a history or backup file, which has no checksum in its name.
+    small: Option<Vec<u8>>,
     compress: Compression,
     context: &'a Context,
 }
 
 impl Push<'_> {
-    async fn held(&self, archive: &Archive, pieces: Option<&[Bytes]>) -> Result<Held> {
-        let content = pieces.filter(|_| !self.source.name.holds_wal()).map(<[Bytes]>::concat);
-        conflict::compare(archive, self.source.name, &self.plain, content.as_deref(), self.context).await
+    async fn held(&self, archive: &Archive) -> Result<Held> {
+        conflict::compare(archive, self.source.name, &self.plain, self.small.as_deref(), self.context).await
     }
 
     /// [`Push::held`] for what this call did not write: the same content counts when it is there to stay.
-    async fn settled(&self, archive: &Archive, pieces: Option<&[Bytes]>) -> Result<Held> {
-        let held = self.held(archive, pieces).await?;
+    async fn settled(&self, archive: &Archive) -> Result<Held> {
+        let held = self.held(archive).await?;
         match &held {
             // History and backup files are never withdrawn.
             Held::Same { path } if self.source.name.holds_wal() => {
-                if conflict::settle(archive, path, self.context).await? {
-                    self.held(archive, pieces).await
-                } else {
-                    Ok(held)
-                }
+                if conflict::settle(archive, path, self.context).await? { self.held(archive).await } else { Ok(held) }
             }
             _ => Ok(held),
         }
     }
 
     /// Stores the object, then makes sure that it is alone under the name.
-    async fn write(&self, archive: &Archive, pieces: Option<&[Bytes]>) -> Result<()> {
+    async fn write(&self, archive: &Archive, pieces: Option<Vec<Bytes>>) -> Result<()> {
         let object = self.object_name();
         let path = archive.path_of(self.source.name, object.as_ref())?;
         let storage = archive.repository().storage();
@@ -190,10 +194,10 @@ impl Push<'_> {
             Ok(()) => None,
             // Somebody else, or an earlier try of ours, has just written the same content under the same name; what
             // that is gets compared below.
-            Err(Stopped::Exists) => return self.confirmed(archive, &path, self.settled(archive, pieces).await),
+            Err(Stopped::Exists) => return self.confirmed(archive, &path, self.settled(archive).await),
             Err(Stopped::Failed(error)) => return Err(error),
         };
-        match self.confirmed(archive, &path, self.held(archive, pieces).await) {
+        match self.confirmed(archive, &path, self.held(archive).await) {
             Err(error) if error.kind() == ErrorKind::ArchiveDuplicate => match created {
                 Some(created) => Err(withdraw(storage.as_ref(), &path, created, error).await),
                 None => Err(error),
@@ -227,9 +231,9 @@ impl Push<'_> {
         archive: &Archive,
         path: &StoragePath,
         condition: Condition,
-        pieces: Option<&[Bytes]>,
+        pieces: Option<Vec<Bytes>>,
     ) -> Result<(), Stopped> {
-        let stored_bytes = pieces.map(|pieces| pieces.iter().map(|piece| piece.len() as u64 + 32).sum());
+        let stored_bytes = pieces.as_ref().map(|pieces| pieces.iter().map(|piece| piece.len() as u64 + 32).sum());
         let target = StoreTarget {
             storage: Arc::clone(archive.repository().storage()),
             path: path.clone(),
@@ -243,7 +247,6 @@ impl Push<'_> {
         let budget = &self.context.budget;
         let stored = match pieces {
             Some(pieces) => {
-                let pieces = pieces.to_vec();
                 transfer::store(target, budget, move |out| seal(pieces, cipher.as_ref(), &codecs, random.as_ref(), out))
                     .await
             }
@@ -291,7 +294,7 @@ fn seal(
 ) -> Result<()> {
     let failed = |error: FilterError| Error::new(ErrorKind::Crypto, format!("unable to encrypt: {error}"));
     let Some(passphrase) = cipher else {
-        return pieces.iter().try_for_each(|piece| out.write(piece)).map_err(|closed| failed(closed.into()));
+        return pieces.into_iter().try_for_each(|piece| out.write(&piece)).map_err(|closed| failed(closed.into()));
     };
     let mut chain = order::seal(passphrase, Form::Standard, codecs, random).map_err(failed)?;
     for piece in pieces {
