@@ -102,6 +102,7 @@ impl Stage {
             links: LinkPolicy::Any,
             compress: Compression::NONE,
             bundle: bundled.then_some(BundleOptions { size_bytes: 64 * 1024, limit_bytes: 256 * 1024 }),
+            delta: false,
             resume: true,
             symlinks: true,
             annotations: Annotations::default(),
@@ -110,7 +111,6 @@ impl Stage {
             recorded: RecordedOptions {
                 buffer_size_bytes: 1024 * 1024,
                 compress_level_network: 1,
-                delta: false,
                 hardlink: false,
             },
         }

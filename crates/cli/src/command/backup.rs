@@ -88,6 +88,7 @@ fn backup_options(session: &Session, repo: &RepoOptions<'_>, pg_path: PathBuf) -
         links: LinkPolicy::Any,
         compress: session.compression()?,
         bundle,
+        delta: options.boolean(opt::DELTA),
         resume: options.boolean(opt::RESUME),
         symlinks: repo.boolean(opt::REPO_SYMLINK),
         annotations: annotations(options)?,
@@ -96,7 +97,6 @@ fn backup_options(session: &Session, repo: &RepoOptions<'_>, pg_path: PathBuf) -
         recorded: RecordedOptions {
             buffer_size_bytes: options.size_bytes(opt::BUFFER_SIZE).unwrap_or(1024 * 1024),
             compress_level_network: network_level.unwrap_or_default(),
-            delta: options.boolean(opt::DELTA),
             hardlink: repo.boolean(opt::REPO_HARDLINK),
         },
     })

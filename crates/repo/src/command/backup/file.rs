@@ -7,7 +7,7 @@ use crate::clock::Random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::order::{self, StoreSpec};
 use crate::filter::{
-    ChainReport, Codecs, Compression, FilterError, Form, PageCheck, PageOutcome, PageReport, Passphrase, SinkClosed,
+    ChainReport, Codecs, Compression, Digest, FilterError, Form, PageCheck, PageOutcome, PageReport, Passphrase, SinkClosed,
 };
 use crate::format::manifest::{PageChecksums, PageRange};
 use crate::format::{Checksum, CompressType};
@@ -18,6 +18,10 @@ use crate::transfer::PieceWriter;
 /// A file up to this size is read whole before it is encoded, which is quicker for gz; larger ones stream through a
 /// buffer of this size. One buffer for each transfer.
 pub(super) const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Stored bytes of a file that are held back until it is known whether it changed: what the original reads of it before
+/// it decides (`buffer-size`, by default).
+const HELD_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a file's bytes go through, and where they come from. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -43,6 +47,12 @@ pub(super) struct Source {
     pub(super) read: SourceRead,
     /// Which pages to check, if any.
     pub(super) pages: Option<PageCheck>,
+    /// The form of what is stored.
+    pub(super) form: Form,
+    /// What the prior backup has; a file that is still that is not stored again.
+    pub(super) expected: Option<Digest>,
+    /// Look for that before anything is encoded.
+    pub(super) compare_first: bool,
 }
 
 /// How a file is read.
@@ -61,6 +71,8 @@ pub(super) enum Copied {
     Vanished,
     /// It is empty now and need not be stored.
     Emptied,
+    /// It is what the prior backup has.
+    Unchanged,
     /// It is stored.
     Stored(StoredBytes),
 }
@@ -101,6 +113,9 @@ impl Copier {
         match source.read {
             SourceRead::Control => {
                 let control = control_in(&self.roots, self.version_force)?;
+                if source.expected.is_some_and(|expected| Digest::of(&control.bytes) == expected) {
+                    return Ok(Copied::Unchanged);
+                }
                 self.copy_whole(source, &control.bytes, out).map(|(stored, _)| Copied::Stored(stored))
             }
             SourceRead::Plain(limit) => match SourceFile::open(&self.roots, &source.name, limit)? {
@@ -122,11 +137,14 @@ impl Copier {
         if first.is_empty() && !self.stores_empty {
             return Ok(Copied::Emptied);
         }
-        let (mut stored, pages) = if filled < buffer.len() {
-            self.copy_whole(source, first, out)?
-        } else {
+        let copied = if filled == buffer.len() {
             self.copy_stream(source, &mut file, buffer, out)?
+        } else if source.expected.is_some_and(|expected| Digest::of(first) == expected) {
+            None
+        } else {
+            Some(self.copy_whole(source, first, out)?)
         };
+        let Some((mut stored, pages)) = copied else { return Ok(Copied::Unchanged) };
         if let Some(mut pages) = pages {
             read_again(&file, &mut pages)?;
             stored.pages = page_checksums(&pages);
@@ -150,17 +168,19 @@ impl Copier {
         Ok(self.stored(offset_bytes, report.map_err(failed)?))
     }
 
-    /// Encodes the full `buffer` and all that follows.
+    /// Encodes the full `buffer` and all that follows; `None` when it is what the prior backup has, which is seen in
+    /// time only if little is stored.
     fn copy_stream(
         &self,
         source: &Source,
         file: &mut SourceFile,
         buffer: &mut [u8],
         out: &mut PieceWriter,
-    ) -> Result<(StoredBytes, Option<PageReport>)> {
+    ) -> Result<Option<(StoredBytes, Option<PageReport>)>> {
         let offset_bytes = out.written_bytes();
         let failed = |error: FilterError| encode_failed(&source.name, &error);
-        let mut sink = |piece: &[u8]| out.write(piece);
+        let mut held = HeldBack { bytes: source.expected.map(|_| Vec::new()), out };
+        let mut sink = |piece: &[u8]| held.write(piece);
         let mut chain = order::store(&self.spec(source), &self.codecs, self.random.as_ref()).map_err(failed)?;
         let mut filled = buffer.len();
         while filled > 0 {
@@ -168,14 +188,18 @@ impl Copier {
             filled = fill(file, buffer)?;
         }
         let report = chain.finish(&mut sink).map_err(failed)?;
-        Ok(self.stored(offset_bytes, report))
+        if held.bytes.is_some() && source.expected == Some(report.plain) {
+            return Ok(None);
+        }
+        held.release().map_err(|closed| failed(closed.into()))?;
+        Ok(Some(self.stored(offset_bytes, report)))
     }
 
     fn spec(&self, source: &Source) -> StoreSpec<'_> {
         StoreSpec {
             compress: self.compress,
             cipher: self.passphrase.as_ref(),
-            form: Form::Standard,
+            form: source.form,
             pages: source.pages,
         }
     }
@@ -193,8 +217,34 @@ impl Copier {
     }
 }
 
+/// Stored bytes of a file that may turn out to be what the prior backup has.
+struct HeldBack<'a> {
+    /// `None` once they are too many.
+    bytes: Option<Vec<u8>>,
+    out: &'a mut PieceWriter,
+}
+
+impl HeldBack<'_> {
+    fn write(&mut self, piece: &[u8]) -> Result<(), SinkClosed> {
+        match &mut self.bytes {
+            Some(bytes) if bytes.len().saturating_add(piece.len()) <= HELD_BYTES_MAX => {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            }
+            _ => {
+                self.release()?;
+                self.out.write(piece)
+            }
+        }
+    }
+
+    fn release(&mut self) -> Result<(), SinkClosed> {
+        self.bytes.take().map_or(Ok(()), |bytes| self.out.write(&bytes))
+    }
+}
+
 /// Reads until the buffer is full or the file ends.
-fn fill(file: &mut SourceFile, buffer: &mut [u8]) -> Result<usize> {
+pub(super) fn fill(file: &mut SourceFile, buffer: &mut [u8]) -> Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_next(rest)? {

@@ -10,8 +10,11 @@
 
 mod archive_check;
 mod build;
+mod changes;
 mod cluster;
+mod compare;
 mod complete;
+mod delta;
 mod directories;
 mod file;
 mod label;
@@ -33,14 +36,16 @@ use crate::db::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Passphrase;
 use crate::format::manifest::{self, Completion, ManifestOptions};
-use crate::format::{CipherPass, Manifest, RawText};
+use crate::format::{BackupType, CipherPass, Manifest, RawText};
 use crate::pgdata::{Accounts, DataRoots, Scan, ScanOptions, scan};
 use crate::progress::{Context, cancelled};
 use crate::repository::{Archive, WritableRepository};
 
 use archive_check::wait_for_range;
+use changes::Action;
 use cluster::{Cluster, blocking};
 use file::Copier;
+use label::Naming;
 pub use jiff::tz::TimeZone;
 pub use options::{ArchiveCheck, BackupOptions, BackupOutcome, BundleOptions, PageOptions, RecordedOptions};
 use process::Process;
@@ -66,10 +71,13 @@ pub async fn backup(
     context: &Context,
 ) -> Result<BackupOutcome> {
     let mut reconciled = unless_cancelled(context, reconcile::load(repository, context)).await?;
-    let cluster = Cluster::identify(&reconciled.info, options, database.is_some(), context).await?;
+    let mut cluster = Cluster::identify(&reconciled.info, options, database.is_some(), context).await?;
     let archive = open_archive(repository, database, options, context).await?;
     let timestamp_start_s = cluster::now_s(database, context).await?;
-    prior::require_full(&reconciled.info, options, context)?;
+    let mut options = options.clone();
+    let settling = prior::settle(repository, &reconciled.info, &mut options, &mut cluster, context);
+    let prior = unless_cancelled(context, settling).await?;
+    let options = &options;
 
     let started = match database {
         Some(database) => {
@@ -82,9 +90,10 @@ pub async fn backup(
     let copy_start_s = cluster::end_of_second_s(database, context).await?;
 
     leftovers::remove(repository, &mut reconciled, options, context).await?;
-    let zone = &options.time_zone;
-    let label = label::claim(repository, &reconciled, timestamp_start_s, zone, context).await?;
-    let backup_pass = new_pass(repository, context)?;
+    let base = prior.as_ref().map(|prior| (options.backup_type, prior.label()));
+    let naming = Naming { zone: &options.time_zone, base };
+    let label = label::claim(repository, &reconciled, &naming, timestamp_start_s, context).await?;
+    let backup_pass = backup_pass(repository, prior.as_ref(), context)?;
     let begin = build::Begin {
         label,
         backup_pass: backup_pass.as_ref().map(|pass| CipherPass::new(pass.expose().to_vec())),
@@ -92,8 +101,11 @@ pub async fn backup(
         copy_start_s,
         online: database.is_some(),
     };
-    let manifest = build::manifest(&scan, begin, &cluster, options, context)?;
+    let mut manifest = build::manifest(&scan, begin, prior.as_ref(), &cluster, options, context)?;
     drop(scan);
+    let start = started.as_ref().map(|started| started.segment);
+    let actions = changes::settle(&mut manifest, prior.as_ref(), start, context)?;
+    drop(prior);
     let copier = Copier {
         roots: Arc::new(roots),
         compress: options.compress,
@@ -103,7 +115,8 @@ pub async fn backup(
         version_force: options.version_force,
         stores_empty: options.bundle.is_none(),
     };
-    let run = Run { repository, database, options, context, reconciled: &reconciled, cluster: &cluster };
+    let run =
+        Run { repository, database, options, context, reconciled: &reconciled, cluster: &cluster, actions: &actions };
     run.labelled(Arc::new(manifest), copier, started, archive).await
 }
 
@@ -116,6 +129,8 @@ struct Run<'a> {
     context: &'a Context,
     reconciled: &'a Reconciled,
     cluster: &'a Cluster,
+    /// What is done with each file of the manifest, by position.
+    actions: &'a [Action],
 }
 
 impl Run<'_> {
@@ -154,16 +169,17 @@ impl Run<'_> {
     }
 
     async fn copy(&self, manifest: &mut Manifest, copier: &Copier) -> Result<()> {
-        if self.options.bundle.is_none() {
+        if self.options.bundle.is_none() && manifest.backup_type() == BackupType::Full {
             directories::create(self.repository, manifest, self.options.symlinks).await?;
         }
-        let plan = plan::plan(manifest, self.options.bundle);
+        let plan = plan::plan(manifest, self.actions, self.options.bundle);
         let process = Process {
             repository: self.repository,
             database: self.database,
             cluster: self.cluster,
             options: self.options,
             copier,
+            actions: self.actions,
             context: self.context,
         };
         process.run(manifest, plan).await
@@ -275,8 +291,16 @@ async fn scan_cluster(
     Ok((found, roots))
 }
 
-/// A passphrase for the files of this backup and of those that will be based on it.
-fn new_pass(repository: &WritableRepository, context: &Context) -> Result<Option<Passphrase>> {
+/// The passphrase of the files: that of the prior backup, or a new one for this backup and those that will be based on
+/// it.
+fn backup_pass(
+    repository: &WritableRepository,
+    prior: Option<&Manifest>,
+    context: &Context,
+) -> Result<Option<Passphrase>> {
+    if let Some(prior) = prior {
+        return repository.backup_passphrase(prior);
+    }
     if !repository.is_encrypted() {
         return Ok(None);
     }

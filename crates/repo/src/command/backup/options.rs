@@ -39,6 +39,8 @@ pub struct BackupOptions {
     pub compress: Compression,
     /// Small files go into bundles (`repo-bundle`); `None` stores each file in an object of its own.
     pub bundle: Option<BundleOptions>,
+    /// Compare contents where times and sizes are the same as in the prior backup (`delta`).
+    pub delta: bool,
     /// Keep what a later backup can go on with (`resume`).
     pub resume: bool,
     /// Keep the link `latest` and the links of tablespaces, where the repository is a directory (`repo-symlink`).
@@ -82,15 +84,13 @@ pub struct BundleOptions {
     pub limit_bytes: u64,
 }
 
-/// Options that have no effect on a full backup here but stand in its manifest.
+/// Options that have no effect here but stand in the manifest.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordedOptions {
     /// `buffer-size`
     pub buffer_size_bytes: u64,
     /// `compress-level-network`
     pub compress_level_network: i32,
-    /// `delta`
-    pub delta: bool,
     /// `repo-hardlink`
     pub hardlink: bool,
 }

@@ -1,5 +1,6 @@
 //! What is copied, in which order, and what goes into one bundle. Pure.
 
+use super::changes::Action;
 use super::options::BundleOptions;
 use crate::format::Manifest;
 use crate::format::manifest::{FileRow, TargetKind};
@@ -14,7 +15,7 @@ pub(super) struct Plan {
     pub(super) jobs: Vec<Job>,
     /// `pg_control`, which is copied after everything else.
     pub(super) control: Option<Job>,
-    /// Empty files that a bundled backup does not store.
+    /// Empty files, which a bundled backup does not store.
     pub(super) empty: Vec<usize>,
     /// Plain bytes of all jobs.
     pub(super) total_bytes: u64,
@@ -29,8 +30,8 @@ pub(super) enum Job {
     Bundle(BundleId, Vec<usize>),
 }
 
-/// Plans a full backup.
-pub(super) fn plan(manifest: &Manifest, bundle: Option<BundleOptions>) -> Plan {
+/// Plans the copying of the files for which `actions`, by position, says so.
+pub(super) fn plan(manifest: &Manifest, actions: &[Action], bundle: Option<BundleOptions>) -> Plan {
     let files = manifest.files();
     let mut plan = Plan { jobs: Vec::new(), control: None, empty: Vec::new(), total_bytes: 0 };
     let mut control = None;
@@ -38,11 +39,14 @@ pub(super) fn plan(manifest: &Manifest, bundle: Option<BundleOptions>) -> Plan {
     // One queue for each tablespace and one for all else: a bundle holds files of one file system.
     let mut small: Vec<(Vec<u8>, Vec<usize>)> = tablespaces(manifest);
     for (position, file) in files.iter().enumerate() {
-        let is_bundled = bundle.is_some_and(|bundle| file.size_original_bytes <= bundle.limit_bytes);
-        if bundle.is_some() && file.size_original_bytes == 0 {
-            plan.empty.push(position);
+        if actions.get(position) == Some(&Action::Keep) {
+            if file.reference.is_none() {
+                plan.empty.push(position);
+            }
             continue;
         }
+        // The size at the scan decides, not that of the prior backup which the row may have until it is copied.
+        let is_bundled = bundle.is_some_and(|bundle| file.size_original_bytes <= bundle.limit_bytes);
         plan.total_bytes = plan.total_bytes.saturating_add(file.size_original_bytes);
         if file.name().as_bytes() == CONTROL_FILE.as_bytes() {
             control = Some((position, is_bundled));
@@ -58,8 +62,7 @@ pub(super) fn plan(manifest: &Manifest, bundle: Option<BundleOptions>) -> Plan {
 
     let mut next_id = 1;
     for (_, mut queue) in small {
-        // Files of one age are read again together.
-        queue.sort_by(|one, other| oldest_first(file(files, *one), file(files, *other)));
+        queue.sort_by(|one, other| neighbours(manifest, file(files, *one), file(files, *other)));
         for group in groups(files, &queue, bundle.map_or(0, |bundle| bundle.size_bytes)) {
             plan.jobs.extend(BundleId::new(next_id).map(|id| Job::Bundle(id, group)));
             next_id += 1;
@@ -107,8 +110,15 @@ fn largest_first(one: Option<&FileRow>, other: Option<&FileRow>) -> std::cmp::Or
     key(other).cmp(&key(one)).then_with(|| by_name(one, other))
 }
 
-fn oldest_first(one: Option<&FileRow>, other: Option<&FileRow>) -> std::cmp::Ordering {
-    let key = |file: Option<&FileRow>| file.map(|file| file.timestamp_s);
+/// Files that the prior backups have come first and lie as they do there, so that what is read of them is read in order;
+/// then new ones, with files of one age next to each other, since they are read again together.
+fn neighbours(manifest: &Manifest, one: Option<&FileRow>, other: Option<&FileRow>) -> std::cmp::Ordering {
+    let key = |file: Option<&FileRow>| {
+        let reference = file.filter(|file| file.reference.is_some());
+        let place = reference.and_then(|file| file.bundle).map(|place| (place.id.number(), place.offset_bytes));
+        let stored = reference.map(|file| (manifest.stored_in(file), place));
+        (stored.is_none(), stored, file.map(|file| file.timestamp_s))
+    };
     key(one).cmp(&key(other)).then_with(|| by_name(one, other))
 }
 
@@ -201,7 +211,7 @@ mod tests {
     #[test]
     fn large_files_come_first_and_pg_control_last() {
         let manifest = manifest(&FILES);
-        let plan = plan(&manifest, None);
+        let plan = plan(&manifest, &[Action::Copy; FILES.len()], None);
         let order: Vec<String> = jobs(&plan, &manifest).into_iter().flat_map(|(_, names)| names).collect();
         assert_eq!(order, ["6", "9", "5", "1", "8", "2", "4", "3", "pg_control"]);
         assert_eq!(plan.empty, [] as [usize; 0]);
@@ -211,7 +221,9 @@ mod tests {
     #[test]
     fn a_bundle_holds_small_files_of_one_tablespace_until_it_is_full() {
         let manifest = manifest(&FILES);
-        let plan = plan(&manifest, Some(BundleOptions { size_bytes: 110, limit_bytes: 100 }));
+        let mut actions = [Action::Copy; FILES.len()];
+        actions[2] = Action::Keep;
+        let plan = plan(&manifest, &actions, Some(BundleOptions { size_bytes: 110, limit_bytes: 100 }));
         let expected: [(u64, &[&str]); 7] =
             [(0, &["6"]), (0, &["9"]), (0, &["5"]), (1, &["8"]), (2, &["2", "4"]), (3, &["1"]), (4, &["pg_control"])];
         let found = jobs(&plan, &manifest);

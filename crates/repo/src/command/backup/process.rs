@@ -3,14 +3,16 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::cluster::Cluster;
+use super::changes::Action;
+use super::cluster::{Cluster, blocking};
+use super::compare::Compared;
 use super::file::{BUFFER_BYTES, Copied, Copier, Source, SourceRead};
 use super::options::BackupOptions;
 use super::plan::{Job, Plan};
 use super::results::Results;
 use crate::db::Database;
 use crate::error::{Error, ErrorKind, Result};
-use crate::filter::PageCheck;
+use crate::filter::{Digest, Form, PageCheck};
 use crate::format::path::{self, BundleId, StoredFile};
 use crate::format::{BackupLabel, Manifest};
 use crate::pgdata::ReadLimit;
@@ -31,6 +33,8 @@ pub(super) struct Process<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) options: &'a BackupOptions,
     pub(super) copier: &'a Copier,
+    /// What is done with each file, by position.
+    pub(super) actions: &'a [Action],
     pub(super) context: &'a Context,
 }
 
@@ -89,7 +93,7 @@ impl Process<'_> {
         let stanza = self.repository.stanza();
         match job {
             Job::Single(position) => {
-                let source = self.source(manifest, position)?;
+                let source = self.source(manifest, position, Form::Standard)?;
                 Ok(Prepared {
                     path: self.path_of(&label, manifest, position)?,
                     bundle: None,
@@ -98,7 +102,8 @@ impl Process<'_> {
                 })
             }
             Job::Bundle(id, positions) => {
-                let sources = positions.into_iter().map(|position| self.source(manifest, position));
+                let form = if manifest.header().bundle_raw { Form::Raw } else { Form::Standard };
+                let sources = positions.into_iter().map(|position| self.source(manifest, position, form));
                 let sources = sources.collect::<Result<Vec<_>>>()?;
                 Ok(Prepared {
                     path: path::bundle(stanza, &label, id),
@@ -119,8 +124,13 @@ impl Process<'_> {
         })
     }
 
-    fn source(&self, manifest: &Manifest, position: usize) -> Result<Source> {
+    fn source(&self, manifest: &Manifest, position: usize, form: Form) -> Result<Source> {
         let row = manifest.files().get(position).ok_or_else(no_such_row)?;
+        let action = self.actions.get(position).ok_or_else(no_such_row)?;
+        let expected = match (row.reference, row.checksum) {
+            (Some(_), Some(sha1)) => Some(Digest { size_bytes: row.size_bytes, sha1 }),
+            _ => None,
+        };
         let name = row.name().as_bytes();
         let layout = &self.cluster.layout;
         let read = if name == CONTROL_FILE.as_bytes() {
@@ -137,11 +147,27 @@ impl Process<'_> {
             .unwrap_or_default();
         let header_check = self.options.pages.header_check;
         let pages = checked.then_some(PageCheck { page_size, segment, header_check });
-        Ok(Source { position, name: name.to_vec(), read, pages })
+        Ok(Source {
+            position,
+            name: name.to_vec(),
+            read,
+            pages,
+            form,
+            expected,
+            compare_first: *action == Action::Compare && expected.is_some(),
+        })
     }
 
     async fn transfer(&self, prepared: Prepared, slots: &Slots) -> Result<Done> {
         let slot = slots.take();
+        let (copier, sources) = (self.copier.clone(), prepared.sources);
+        let Compared { mut files, sources } = match sources.iter().any(|source| source.compare_first) {
+            true => blocking(move || copier.compare(sources)).await?,
+            false => Compared { files: Vec::new(), sources },
+        };
+        if sources.is_empty() {
+            return Ok(Done { worker: slot.number(), bundle: prepared.bundle, files });
+        }
         let storage = self.repository.storage();
         let keep_empty = self.copier.stores_empty && !self.copier.transforms();
         let target = StoreTarget {
@@ -152,14 +178,15 @@ impl Process<'_> {
             keep_empty,
             size_max_bytes: prepared.size_max_bytes,
         };
-        let (copier, sources) = (self.copier.clone(), prepared.sources);
+        let copier = self.copier.clone();
         let positions: Vec<usize> = sources.iter().map(|source| source.position).collect();
         let stored = transfer::store(target, &self.context.budget, move |out| copier.copy_all(&sources, out)).await?;
-        if stored.object.is_some() && stored.result.iter().all(|copied| matches!(copied, Copied::Vanished)) {
-            // An empty object would be the file, and there is none.
+        let is_nothing = |copied: &Copied| matches!(copied, Copied::Vanished | Copied::Unchanged);
+        if stored.object.is_some() && stored.result.iter().all(is_nothing) {
+            // An empty object would be the file, and there is none, or another backup has it.
             storage.remove(&prepared.path).await?;
         }
-        let files = positions.into_iter().zip(stored.result).collect();
+        files.extend(positions.into_iter().zip(stored.result));
         Ok(Done { worker: slot.number(), bundle: prepared.bundle, files })
     }
 
