@@ -103,6 +103,16 @@ fn bundled_and_encrypted() {
     both_decide_the_same(&[("compress-type", "zst"), ("repo1-bundle", "y"), CIPHER[0], CIPHER[1]]);
 }
 
+#[test]
+fn bk20_in_blocks() {
+    both_decide_the_same(&[
+        ("compress-type", "lz4"),
+        ("repo1-bundle", "y"),
+        ("repo1-block", "y"),
+        ("repo1-bundle-limit", "512KiB"),
+    ]);
+}
+
 /// What turns the comparison of contents on, and what it finds.
 #[test]
 fn bk08_bk09_times_that_lie_are_noticed() {
@@ -124,8 +134,7 @@ fn bk08_bk09_times_that_lie_are_noticed() {
     assert!(size.warnings.iter().any(|text| text.contains("same timestamp")), "{}", size.text);
     assert!(size.files.iter().any(|text| text.starts_with("backup file ") && text.ends_with("/cases/page-same")));
 
-    let ahead = std::time::SystemTime::now() + std::time::Duration::from_secs(3600);
-    crate::pair::set_modified(&pair.data.join("cases/tiny-same"), ahead);
+    crate::pair::set_modified(&pair.data.join("cases/tiny-same"), crate::pair::seconds_ago(-3600));
     let future = pair.backup(&["--type=incr"]);
     assert!(future.warnings.iter().any(|text| text.contains("in the future")), "{}", future.text);
     pair.ours_is_whole();

@@ -43,7 +43,7 @@ pub(super) fn manifest(
         catalog_version: cluster.control.catalog_version(),
         control_version,
         bundle: options.bundle.is_some(),
-        block_incr: false,
+        block_incr: options.block.is_some(),
         options: ManifestOptions {
             archive_check: false,
             archive_copy: false,
@@ -60,7 +60,7 @@ pub(super) fn manifest(
         },
     };
     let mut builder = ManifestBuilder::new(begun, prior).map_err(|error| failed(&error))?;
-    add_entries(&mut builder, scan, cluster)?;
+    add_entries(&mut builder, scan, begin.timestamp_start_s, cluster, options)?;
     let mut manifest = builder.finish().map_err(|error| failed(&error))?;
     // An online backup waited for the end of the second in which it was scanned.
     manifest.header_mut().timestamp_copy_start_s = begin.copy_start_s.saturating_add(i64::from(begin.online));
@@ -73,7 +73,13 @@ pub(super) fn manifest(
     Ok(manifest)
 }
 
-fn add_entries(builder: &mut ManifestBuilder, scan: &Scan, cluster: &Cluster) -> Result<()> {
+fn add_entries(
+    builder: &mut ManifestBuilder,
+    scan: &Scan,
+    timestamp_start_s: i64,
+    cluster: &Cluster,
+    options: &BackupOptions,
+) -> Result<()> {
     for target in &scan.targets {
         let target = manifest_target(target)?;
         builder.add_target(target);
@@ -97,6 +103,9 @@ fn add_entries(builder: &mut ManifestBuilder, scan: &Scan, cluster: &Cluster) ->
             group,
             mode: mode(file.mode),
         });
+        if let Some(block) = &options.block {
+            row.block_incr = block.rules.blocks(file.size_bytes, timestamp_start_s.saturating_sub(file.modified_s));
+        }
         if cluster.checksum_page && cluster.layout.is_page_checksummed(&file.name) {
             // That they are checked; the result replaces it.
             row.page_checksums = PageChecksums::Valid;

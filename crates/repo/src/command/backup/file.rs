@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
+use super::blocks::Blocks;
 use super::cluster::control_in;
 use crate::clock::Random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::order::{self, StoreSpec};
 use crate::filter::{
-    ChainReport, Codecs, Compression, Digest, FilterError, Form, PageCheck, PageOutcome, PageReport, Passphrase, SinkClosed,
+    Codecs, Compression, Digest, FilterError, Form, PageCheck, PageOutcome, PageReport, Passphrase, SinkClosed,
 };
 use crate::format::manifest::{PageChecksums, PageRange};
 use crate::format::{Checksum, CompressType};
 use crate::pgdata::{DataRoots, DisplayPath, ReadLimit, SourceFile};
 use crate::postgres::PgVersion;
+use crate::progress::Reporter;
 use crate::transfer::PieceWriter;
 
 /// A file up to this size is read whole before it is encoded, which is quicker for gz; larger ones stream through a
@@ -21,7 +23,7 @@ pub(super) const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Stored bytes of a file that are held back until it is known whether it changed: what the original reads of it before
 /// it decides (`buffer-size`, by default).
-const HELD_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const HELD_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a file's bytes go through, and where they come from. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -34,6 +36,8 @@ pub(super) struct Copier {
     pub(super) version_force: Option<PgVersion>,
     /// An empty file is stored, not only recorded: in a backup without bundles.
     pub(super) stores_empty: bool,
+    /// Hears of prior maps that cannot be used.
+    pub(super) reporter: Arc<dyn Reporter>,
 }
 
 /// A file to copy.
@@ -47,8 +51,10 @@ pub(super) struct Source {
     pub(super) read: SourceRead,
     /// Which pages to check, if any.
     pub(super) pages: Option<PageCheck>,
-    /// The form of what is stored.
+    /// The form of what is stored whole.
     pub(super) form: Form,
+    /// How it is cut; `None` stores it whole.
+    pub(super) blocks: Option<Blocks>,
     /// What the prior backup has; a file that is still that is not stored again.
     pub(super) expected: Option<Digest>,
     /// Look for that before anything is encoded.
@@ -90,6 +96,8 @@ pub(super) struct StoredBytes {
     pub(super) size_repo_bytes: u64,
     /// SHA-1 of the stored bytes, where they differ.
     pub(super) checksum_repo: Option<Checksum>,
+    /// How many of them are its block map; 0 when it is stored whole.
+    pub(super) map_size_bytes: u64,
     /// The check of its pages.
     pub(super) pages: PageChecksums,
 }
@@ -109,7 +117,7 @@ impl Copier {
         sources.iter().map(|source| self.copy(source, &mut buffer, out)).collect()
     }
 
-    fn copy(&self, source: &Source, buffer: &mut [u8], out: &mut PieceWriter) -> Result<Copied> {
+    pub(super) fn copy(&self, source: &Source, buffer: &mut [u8], out: &mut PieceWriter) -> Result<Copied> {
         match source.read {
             SourceRead::Control => {
                 let control = control_in(&self.roots, self.version_force)?;
@@ -132,6 +140,9 @@ impl Copier {
         buffer: &mut [u8],
         out: &mut PieceWriter,
     ) -> Result<Copied> {
+        if let Some(blocks) = &source.blocks {
+            return self.copy_blocks(source, blocks, file, buffer, out);
+        }
         let filled = fill(&mut file, buffer)?;
         let first = buffer.get(..filled).unwrap_or_default();
         if first.is_empty() && !self.stores_empty {
@@ -145,11 +156,22 @@ impl Copier {
             Some(self.copy_whole(source, first, out)?)
         };
         let Some((mut stored, pages)) = copied else { return Ok(Copied::Unchanged) };
+        self.judge_pages(&file, pages, &mut stored)?;
+        Ok(Copied::Stored(stored))
+    }
+
+    /// Looks again at the pages that seemed invalid.
+    pub(super) fn judge_pages(
+        &self,
+        file: &SourceFile,
+        pages: Option<PageReport>,
+        stored: &mut StoredBytes,
+    ) -> Result<()> {
         if let Some(mut pages) = pages {
-            read_again(&file, &mut pages)?;
+            read_again(file, &mut pages)?;
             stored.pages = page_checksums(&pages);
         }
-        Ok(Copied::Stored(stored))
+        Ok(())
     }
 
     /// Encodes bytes that are here as a whole.
@@ -165,7 +187,8 @@ impl Copier {
         let spec = self.spec(source);
         let room_bytes = BUFFER_BYTES + BUFFER_BYTES / 8;
         let report = order::store_whole(&spec, plain, room_bytes, &self.codecs, self.random.as_ref(), &mut sink);
-        Ok(self.stored(offset_bytes, report.map_err(failed)?))
+        let report = report.map_err(failed)?;
+        Ok((self.stored(offset_bytes, report.plain, report.stored), report.pages))
     }
 
     /// Encodes the full `buffer` and all that follows; `None` when it is what the prior backup has, which is seen in
@@ -192,28 +215,24 @@ impl Copier {
             return Ok(None);
         }
         held.release().map_err(|closed| failed(closed.into()))?;
-        Ok(Some(self.stored(offset_bytes, report)))
+        Ok(Some((self.stored(offset_bytes, report.plain, report.stored), report.pages)))
     }
 
     fn spec(&self, source: &Source) -> StoreSpec<'_> {
-        StoreSpec {
-            compress: self.compress,
-            cipher: self.passphrase.as_ref(),
-            form: source.form,
-            pages: source.pages,
-        }
+        StoreSpec { compress: self.compress, cipher: self.passphrase.as_ref(), form: source.form, pages: source.pages }
     }
 
-    fn stored(&self, offset_bytes: u64, report: ChainReport) -> (StoredBytes, Option<PageReport>) {
-        let stored = StoredBytes {
+    /// Pages are judged later.
+    pub(super) fn stored(&self, offset_bytes: u64, plain: Digest, stored: Digest) -> StoredBytes {
+        StoredBytes {
             offset_bytes,
-            size_bytes: report.plain.size_bytes,
-            checksum: report.plain.sha1,
-            size_repo_bytes: report.stored.size_bytes,
-            checksum_repo: self.transforms().then_some(report.stored.sha1),
+            size_bytes: plain.size_bytes,
+            checksum: plain.sha1,
+            size_repo_bytes: stored.size_bytes,
+            checksum_repo: self.transforms().then_some(stored.sha1),
+            map_size_bytes: 0,
             pages: PageChecksums::NotChecked,
-        };
-        (stored, report.pages)
+        }
     }
 }
 
@@ -285,7 +304,7 @@ fn page_checksums(pages: &PageReport) -> PageChecksums {
     }
 }
 
-fn encode_failed(name: &[u8], error: &FilterError) -> Error {
+pub(super) fn encode_failed(name: &[u8], error: &FilterError) -> Error {
     let kind = match error {
         FilterError::Random(_) => ErrorKind::Crypto,
         FilterError::SinkClosed(SinkClosed) => ErrorKind::Term,

@@ -93,8 +93,9 @@ impl Naming<'_> {
     }
 
     fn label(&self, timestamp_s: i64) -> Result<BackupLabel> {
-        let failed =
-            |error: String| Error::new(ErrorKind::Clock, format!("no backup can be named after {timestamp_s}: {error}"));
+        let failed = |error: String| {
+            Error::new(ErrorKind::Clock, format!("no backup can be named after {timestamp_s}: {error}"))
+        };
         let time = Timestamp::from_second(timestamp_s).map_err(|error| failed(error.to_string()))?;
         let time =
             LabelTime::new(time.to_zoned(self.zone.clone()).datetime()).map_err(|error| failed(error.to_string()))?;

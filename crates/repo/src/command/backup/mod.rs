@@ -9,6 +9,8 @@
 //! directory that nothing lists, and that the next backup removes.
 
 mod archive_check;
+mod block_size;
+mod blocks;
 mod build;
 mod changes;
 mod cluster;
@@ -21,6 +23,7 @@ mod label;
 mod leftovers;
 mod options;
 mod plan;
+mod prepare;
 mod prior;
 mod process;
 mod reconcile;
@@ -42,12 +45,15 @@ use crate::progress::{Context, cancelled};
 use crate::repository::{Archive, WritableRepository};
 
 use archive_check::wait_for_range;
+pub use block_size::{BlockRuleError, BlockRules};
 use changes::Action;
 use cluster::{Cluster, blocking};
 use file::Copier;
-use label::Naming;
 pub use jiff::tz::TimeZone;
-pub use options::{ArchiveCheck, BackupOptions, BackupOutcome, BundleOptions, PageOptions, RecordedOptions};
+use label::Naming;
+pub use options::{
+    ArchiveCheck, BackupOptions, BackupOutcome, BlockOptions, BundleOptions, PageOptions, RecordedOptions,
+};
 use process::Process;
 use reconcile::Reconciled;
 use start::Started;
@@ -114,6 +120,7 @@ pub async fn backup(
         random: Arc::clone(&context.random),
         version_force: options.version_force,
         stores_empty: options.bundle.is_none(),
+        reporter: Arc::clone(&context.reporter),
     };
     let run =
         Run { repository, database, options, context, reconciled: &reconciled, cluster: &cluster, actions: &actions };

@@ -63,7 +63,9 @@ pub(super) fn plan(manifest: &Manifest, actions: &[Action], bundle: Option<Bundl
     let mut next_id = 1;
     for (_, mut queue) in small {
         queue.sort_by(|one, other| neighbours(manifest, file(files, *one), file(files, *other)));
-        for group in groups(files, &queue, bundle.map_or(0, |bundle| bundle.size_bytes)) {
+        for mut group in groups(files, &queue, bundle.map_or(0, |bundle| bundle.size_bytes)) {
+            // Maps hold the offsets of blocks, which are small numbers at the begin of the bundle.
+            group.sort_by_key(|position| !is_in_blocks(manifest, *position));
             plan.jobs.extend(BundleId::new(next_id).map(|id| Job::Bundle(id, group)));
             next_id += 1;
         }
@@ -99,6 +101,12 @@ fn groups(files: &[FileRow], queue: &[usize], size_bytes: u64) -> Vec<Vec<usize>
         groups.push(group);
     }
     groups
+}
+
+/// Whether a file is to be stored in blocks.
+pub(super) fn is_in_blocks(manifest: &Manifest, position: usize) -> bool {
+    let is_cut = |file: &FileRow| file.block_incr.is_some() && file.name().as_bytes() != CONTROL_FILE.as_bytes();
+    manifest.header().block_incr && file(manifest.files(), position).is_some_and(is_cut)
 }
 
 fn file(files: &[FileRow], position: usize) -> Option<&FileRow> {

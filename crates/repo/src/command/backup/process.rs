@@ -3,23 +3,22 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::blocks::fetch_prior_maps;
 use super::changes::Action;
 use super::cluster::{Cluster, blocking};
 use super::compare::Compared;
-use super::file::{BUFFER_BYTES, Copied, Copier, Source, SourceRead};
+use super::file::{Copied, Copier};
 use super::options::BackupOptions;
 use super::plan::{Job, Plan};
+use super::prepare::{Prepared, memory_bytes};
 use super::results::Results;
 use crate::db::Database;
-use crate::error::{Error, ErrorKind, Result};
-use crate::filter::{Digest, Form, PageCheck};
-use crate::format::path::{self, BundleId, StoredFile};
-use crate::format::{BackupLabel, Manifest};
-use crate::pgdata::ReadLimit;
-use crate::postgres::data_path::{CONTROL_FILE, first_page_number};
+use crate::error::{Error, Result};
+use crate::format::Manifest;
+use crate::format::path::BundleId;
 use crate::progress::{Context, cancelled};
 use crate::repository::WritableRepository;
-use crate::storage::{Condition, Durability, StoragePath};
+use crate::storage::{Condition, Durability};
 use crate::transfer::{self, StoreTarget};
 
 /// How often the server is asked whether it is still what it was (pgBackRest's `DB_PING_SEC`).
@@ -36,14 +35,6 @@ pub(super) struct Process<'a> {
     /// What is done with each file, by position.
     pub(super) actions: &'a [Action],
     pub(super) context: &'a Context,
-}
-
-/// One transfer, prepared.
-struct Prepared {
-    path: StoragePath,
-    bundle: Option<BundleId>,
-    sources: Vec<Source>,
-    size_max_bytes: Option<u64>,
 }
 
 /// One transfer, done.
@@ -88,80 +79,10 @@ impl Process<'_> {
         transfer::run_jobs(prepared, workers, work, |_, done| lock(results).take(done)).await
     }
 
-    fn prepare(&self, manifest: &Manifest, job: Job) -> Result<Prepared> {
-        let label = manifest.label();
-        let stanza = self.repository.stanza();
-        match job {
-            Job::Single(position) => {
-                let source = self.source(manifest, position, Form::Standard)?;
-                Ok(Prepared {
-                    path: self.path_of(&label, manifest, position)?,
-                    bundle: None,
-                    size_max_bytes: stored_max_bytes(std::slice::from_ref(&source)),
-                    sources: vec![source],
-                })
-            }
-            Job::Bundle(id, positions) => {
-                let form = if manifest.header().bundle_raw { Form::Raw } else { Form::Standard };
-                let sources = positions.into_iter().map(|position| self.source(manifest, position, form));
-                let sources = sources.collect::<Result<Vec<_>>>()?;
-                Ok(Prepared {
-                    path: path::bundle(stanza, &label, id),
-                    bundle: Some(id),
-                    size_max_bytes: stored_max_bytes(&sources),
-                    sources,
-                })
-            }
-        }
-    }
-
-    fn path_of(&self, label: &BackupLabel, manifest: &Manifest, position: usize) -> Result<StoragePath> {
-        let row = manifest.files().get(position).ok_or_else(no_such_row)?;
-        let stored = StoredFile::Whole(self.options.compress.kind());
-        path::file(self.repository.stanza(), label, row.name(), stored).map_err(|error| {
-            Error::new(ErrorKind::Format, format!("'{}' cannot be stored under its name: {error}", row.name()))
-                .hint("files whose names are not UTF-8 can be stored in bundles (repo-bundle=y)")
-        })
-    }
-
-    fn source(&self, manifest: &Manifest, position: usize, form: Form) -> Result<Source> {
-        let row = manifest.files().get(position).ok_or_else(no_such_row)?;
-        let action = self.actions.get(position).ok_or_else(no_such_row)?;
-        let expected = match (row.reference, row.checksum) {
-            (Some(_), Some(sha1)) => Some(Digest { size_bytes: row.size_bytes, sha1 }),
-            _ => None,
-        };
-        let name = row.name().as_bytes();
-        let layout = &self.cluster.layout;
-        let read = if name == CONTROL_FILE.as_bytes() {
-            SourceRead::Control
-        } else if layout.is_replayed(name) {
-            SourceRead::Plain(ReadLimit::ListedSize(row.size_original_bytes))
-        } else {
-            SourceRead::Plain(ReadLimit::End)
-        };
-        let page_size = self.cluster.control.page_size();
-        let checked = self.cluster.checksum_page && layout.is_page_checksummed(name);
-        let segment = first_page_number(name, page_size.bytes())
-            .and_then(|first| u32::try_from(first / u64::from(page_size.pages_per_segment())).ok())
-            .unwrap_or_default();
-        let header_check = self.options.pages.header_check;
-        let pages = checked.then_some(PageCheck { page_size, segment, header_check });
-        Ok(Source {
-            position,
-            name: name.to_vec(),
-            read,
-            pages,
-            form,
-            expected,
-            compare_first: *action == Action::Compare && expected.is_some(),
-        })
-    }
-
     async fn transfer(&self, prepared: Prepared, slots: &Slots) -> Result<Done> {
         let slot = slots.take();
         let (copier, sources) = (self.copier.clone(), prepared.sources);
-        let Compared { mut files, sources } = match sources.iter().any(|source| source.compare_first) {
+        let Compared { mut files, mut sources } = match sources.iter().any(|source| source.compare_first) {
             true => blocking(move || copier.compare(sources)).await?,
             false => Compared { files: Vec::new(), sources },
         };
@@ -178,9 +99,12 @@ impl Process<'_> {
             keep_empty,
             size_max_bytes: prepared.size_max_bytes,
         };
+        let reservation = target.reserve(memory_bytes(&sources), &self.context.budget).await;
+        fetch_prior_maps(self.repository, &mut sources, self.context).await?;
         let copier = self.copier.clone();
         let positions: Vec<usize> = sources.iter().map(|source| source.position).collect();
-        let stored = transfer::store(target, &self.context.budget, move |out| copier.copy_all(&sources, out)).await?;
+        let storing = transfer::store_within(target, reservation, move |out| copier.copy_all(&sources, out));
+        let stored = storing.await?;
         let is_nothing = |copied: &Copied| matches!(copied, Copied::Vanished | Copied::Unchanged);
         if stored.object.is_some() && stored.result.iter().all(is_nothing) {
             // An empty object would be the file, and there is none, or another backup has it.
@@ -202,23 +126,8 @@ impl Process<'_> {
     }
 }
 
-/// What the object may hold at most; `None` when a file may grow.
-fn stored_max_bytes(sources: &[Source]) -> Option<u64> {
-    /// What encryption and an encoder add to a file that cannot be compressed, without what grows with it.
-    const ADDED_BYTES: u64 = 1024;
-    sources.iter().try_fold(0_u64, |sum, source| match source.read {
-        SourceRead::Plain(ReadLimit::ListedSize(size)) => Some(sum.saturating_add(size + size / 16 + ADDED_BYTES)),
-        SourceRead::Control => Some(sum.saturating_add(BUFFER_BYTES as u64)),
-        SourceRead::Plain(ReadLimit::End) => None,
-    })
-}
-
 fn lock<'a, 'b>(results: &'a Mutex<Results<'b>>) -> MutexGuard<'a, Results<'b>> {
     results.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn no_such_row() -> Error {
-    Error::new(ErrorKind::Assert, "a planned file is not in the manifest")
 }
 
 /// The numbers of the transfers that run, for messages.

@@ -191,7 +191,7 @@ fn recorded(stored: StoredBytes, bundle: Option<BundleId>) -> CopiedFile {
         size_repo_bytes: stored.size_repo_bytes,
         checksum_repo: stored.checksum_repo,
         bundle: bundle.map(|id| BundlePlace { id, offset_bytes: stored.offset_bytes }),
-        map_size_bytes: 0,
+        map_size_bytes: stored.map_size_bytes,
         page_checksums: stored.pages,
     }
 }

@@ -105,6 +105,7 @@ async fn put(
         read: SourceRead::Plain(ReadLimit::End),
         pages: None,
         form: Form::Standard,
+        blocks: None,
         expected: None,
         compare_first: false,
     };
