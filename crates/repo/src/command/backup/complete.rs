@@ -8,7 +8,8 @@ use super::options::{BackupOptions, BackupOutcome};
 use super::reconcile::Reconciled;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Passphrase;
-use crate::format::{BackupEntry, Manifest, path};
+use crate::format::backup_info::BackupInfoError;
+use crate::format::{BackupEntry, BackupLabel, Manifest, path};
 use crate::progress::{Context, size_text};
 use crate::repository::WritableRepository;
 use crate::storage::StorageExt;
@@ -17,7 +18,7 @@ use crate::storage::StorageExt;
 ///
 /// # Errors
 /// [`ErrorKind::Format`] when a file was not copied, [`ErrorKind::FileMissing`] when another backup removed what this
-/// one stored, and the storage's. Before backup.info is written nothing is listed.
+/// one stored, [`ErrorKind::BackupSetInvalid`] when a backup that this one refers to was removed, and the storage's. Before backup.info is written nothing is listed.
 pub(super) async fn complete(
     repository: &WritableRepository,
     reconciled: &Reconciled,
@@ -30,6 +31,7 @@ pub(super) async fn complete(
     manifest.validate().map_err(|error| Error::new(ErrorKind::Format, error.to_string()))?;
     let entry = manifest.backup_entry().map_err(|error| Error::new(ErrorKind::Format, error.to_string()))?;
     check_ours(repository, manifest).await?;
+    check_references(repository, manifest).await?;
 
     repository.storage().flush().await?;
     repository.save_manifest_copy(manifest, passphrase, context).await?;
@@ -59,6 +61,21 @@ async fn check_ours(repository: &WritableRepository, manifest: &Manifest) -> Res
     Err(Error::new(ErrorKind::FileMissing, message).hint("is another backup of this stanza running on another host?"))
 }
 
+/// Somebody may have removed a backup that has files of this one: then this one could not be restored (faults.md BK16).
+async fn check_references(repository: &WritableRepository, manifest: &Manifest) -> Result<()> {
+    for label in manifest.references().iter().filter(|label| **label != manifest.label()) {
+        if !repository.storage().exists(&path::manifest(repository.stanza(), label)).await? {
+            return Err(needed(label));
+        }
+    }
+    Ok(())
+}
+
+fn needed(label: &BackupLabel) -> Error {
+    let message = format!("backup {label}, which has files of this backup, was removed while it ran");
+    Error::new(ErrorKind::BackupSetInvalid, message).hint("was expire run on another host? Make another backup.")
+}
+
 /// Adds the backup to backup.info as it is now: hours may have passed since it was read.
 async fn list(
     repository: &WritableRepository,
@@ -71,7 +88,10 @@ async fn list(
         return Err(Error::new(ErrorKind::BackupMismatch, "the stanza was upgraded while the backup ran"));
     }
     reconciled.apply(&mut info);
-    info.add(entry).map_err(|error| Error::new(ErrorKind::FileInvalid, error.to_string()))?;
+    info.add(entry).map_err(|error| match error {
+        BackupInfoError::Needs { needed: label, .. } => needed(&label),
+        error => Error::new(ErrorKind::FileInvalid, error.to_string()),
+    })?;
     repository.save_backup_info(&info, context).await
 }
 
