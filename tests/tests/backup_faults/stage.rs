@@ -118,7 +118,7 @@ impl Stage {
     }
 
     pub(crate) fn checked(&self, bundled: bool) -> BackupOptions {
-        let check = ArchiveCheck { refuse_always: true };
+        let check = ArchiveCheck { refuse_always: true, copy: false };
         BackupOptions { archive_check: Some(check), ..self.options(bundled) }
     }
 

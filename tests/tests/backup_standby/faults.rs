@@ -33,8 +33,8 @@ fn bk26_which_servers_there_must_be() {
     // As the original, unless a standby is wanted and all servers are known to be one.
     fails(&scene.standby_conf, &["backup", "--type=full"], 56, &[no_primary, "backup-standby=y"]);
     fails(&scene.primary_conf, &BACKUP, 56, &["unable to find standby cluster - cannot proceed"]);
-    let mut both = scene.primary_conf.clone();
-    both.cluster_at(2, &scene.standby).unwrap();
+    let mut both = scene.standby_conf.clone();
+    both.cluster_at(1, &scene.primary).unwrap().cluster_at(2, &scene.standby).unwrap();
     scene.primary.stop(Shutdown::Fast).unwrap();
     fails(&both, &BACKUP, 56, &["WARN: unable to check pg1", no_primary]);
     scene.primary.start().unwrap();
@@ -52,11 +52,16 @@ fn bk26_replay_that_stands_still_ends_the_backup_in_time() {
     let scene = Scene::new(Version::V15, 0, &[("compress-type", "lz4")]);
     wait_for_replay(&scene.primary, &scene.standby);
     scene.standby.sql("SELECT pg_wal_replay_pause()").unwrap();
-    let mut both = scene.primary_conf.clone();
-    both.cluster_at(2, &scene.standby).unwrap();
+    let mut both = scene.standby_conf.clone();
+    both.cluster_at(1, &scene.primary).unwrap().cluster_at(2, &scene.standby).unwrap();
     let begin = Instant::now();
     let arguments = [&BACKUP[..], &["--archive-timeout=2"]].concat();
-    fails(&both, &arguments, 82, &["timeout before standby replayed to ", "only reached ", "disable the 'backup-standby'"]);
+    fails(
+        &both,
+        &arguments,
+        82,
+        &["timeout before standby replayed to ", "only reached ", "disable the 'backup-standby'"],
+    );
     assert!(begin.elapsed() < Duration::from_secs(20));
     scene.standby.sql("SELECT pg_wal_replay_resume()").unwrap();
     pgbr::engine().ok(&both, &BACKUP).unwrap();

@@ -7,10 +7,11 @@ use crate::scene::{Scene, manifest, rows, verifies};
 
 fn files_come_from_the_standby(version: Version, value: &str, standby_first: bool, options: &[(&str, &str)]) {
     let (ours, stock) = (pgbr::engine(), stock::newest());
-    let mut scene = Scene::new(version, 0, options);
+    let scene = Scene::new(version, 0, options);
     let (first, second) =
         if standby_first { (&scene.standby, &scene.primary) } else { (&scene.primary, &scene.standby) };
-    let mut both = scene.primary_conf.clone();
+    // Not the file that archiving reads.
+    let mut both = scene.standby_conf.clone();
     both.cluster_at(1, first).unwrap().cluster_at(2, second).unwrap();
     let standby = format!("--backup-standby={value}");
     let backed = scene.under_load(4, || {
@@ -27,7 +28,8 @@ fn files_come_from_the_standby(version: Version, value: &str, standby_first: boo
         let from_standby = file.starts_with(&format!("{standby}/"));
         let below = file.strip_prefix(&format!("{standby}/")).or_else(|| file.strip_prefix(&format!("{primary}/")));
         let below = below.unwrap_or_else(|| panic!("{file}"));
-        let expected = replayed.iter().any(|folder| below.starts_with(folder)) && !below.starts_with("global/pg_control");
+        let expected =
+            replayed.iter().any(|folder| below.starts_with(folder)) && !below.starts_with("global/pg_control");
         assert_eq!(from_standby, expected, "{file}");
     }
     scene.archive_all();
@@ -38,9 +40,8 @@ fn files_come_from_the_standby(version: Version, value: &str, standby_first: boo
         assert_eq!(scene.restored(engine, &[]), expected, "{} restored other rows", engine.name());
         scene.restored(engine, &["--type=immediate", "--target-action=promote"]);
     }
-    scene.primary_conf = both;
     // The original says the same of the same pair of servers.
-    stock.engine.ok(&scene.primary_conf, &["backup", "--type=full", "--backup-standby=y"]).unwrap();
+    stock.engine.ok(&both, &["backup", "--type=full", "--backup-standby=y"]).unwrap();
 }
 
 #[test]

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pgbr_config::{OptionSet, RepoOptions, opt};
-use pgbr_repo::command::backup::{ArchiveCheck, BackupOptions, BundleOptions, PageOptions, RecordedOptions, Servers, Standby, backup};
+use pgbr_repo::command::backup::{
+    ArchiveCheck, BackupOptions, BundleOptions, PageOptions, RecordedOptions, Servers, Standby, backup,
+};
 use pgbr_repo::db::Database;
 use pgbr_repo::error::ErrorKind;
 use pgbr_repo::format::{Annotations, BackupType};
@@ -25,7 +27,7 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
         session.context.info(format!("repo option not specified, defaulting to repo{}", index.number()));
     }
     let repo = options.repo(index);
-    refuse_unfinished(options, &repo)?;
+    refuse_unfinished(&repo)?;
     let connected = connect(session).await?;
     let path_of = |connected: &Connected| -> Result<PathBuf, Failure> {
         Ok(options.pg(connected.index).require(opt::PG_PATH)?.into())
@@ -71,11 +73,8 @@ fn servers<'a>(leader: &'a Connected, helper: Option<(&'a Connected, &'a Path)>)
 }
 
 /// Refuses by name what would change the result and is not there yet.
-fn refuse_unfinished(options: &OptionSet, repo: &RepoOptions<'_>) -> Result<(), Failure> {
-    let unfinished = [
-        ("repo-block", repo.boolean(opt::REPO_BLOCK)),
-        ("archive-copy", options.boolean(opt::ARCHIVE_COPY)),
-    ];
+fn refuse_unfinished(repo: &RepoOptions<'_>) -> Result<(), Failure> {
+    let unfinished = [("repo-block", repo.boolean(opt::REPO_BLOCK))];
     match unfinished.into_iter().find(|(_, is_on)| *is_on) {
         Some((name, _)) => Err(Failure::new(
             ErrorKind::FeatureNotSupported,
@@ -89,6 +88,7 @@ fn backup_options(session: &Session, repo: &RepoOptions<'_>, pg_path: PathBuf) -
     let options = session.options();
     let archive_check = options.boolean(opt::ARCHIVE_CHECK).then(|| ArchiveCheck {
         refuse_always: options.boolean(opt::ARCHIVE_MODE_CHECK),
+        copy: options.boolean(opt::ARCHIVE_COPY),
     });
     let bundle = repo.boolean(opt::REPO_BUNDLE).then(|| BundleOptions {
         size_bytes: repo.size_bytes(opt::REPO_BUNDLE_SIZE).unwrap_or(20 * 1024 * 1024),

@@ -11,7 +11,7 @@ use crate::repository::Archive;
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// Segments of one backup: a petabyte of WAL at the smallest size. More is a server that does not tell the truth.
-const SEGMENTS_MAX: u64 = 1 << 30;
+pub(super) const SEGMENTS_MAX: u64 = 1 << 30;
 
 /// Where a backup starts and stops in the WAL.
 #[derive(Debug, Clone, Copy)]

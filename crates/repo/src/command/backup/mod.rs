@@ -9,6 +9,7 @@
 //! directory that nothing lists, and that the next backup removes.
 
 mod archive_check;
+mod archive_copy;
 mod build;
 mod cluster;
 mod complete;
@@ -45,10 +46,10 @@ use archive_check::wait_for_range;
 use cluster::{Cluster, blocking, scan_directory};
 use file::Copier;
 pub use jiff::tz::TimeZone;
-pub use servers::{Servers, Standby};
 pub use options::{ArchiveCheck, BackupOptions, BackupOutcome, BundleOptions, PageOptions, RecordedOptions};
 use process::Process;
 use reconcile::Reconciled;
+pub use servers::{Servers, Standby};
 use start::Started;
 use stop::Stopped;
 
@@ -166,10 +167,23 @@ impl Run<'_> {
         self.enter_end(Arc::make_mut(&mut manifest), started, &stopped);
         if let (Some(archive), Some(wal)) = (&archive, &stopped.wal) {
             self.wait_for_wal(&manifest, passphrase, archive, wal).await?;
+            if self.copies_archive() {
+                let storing = archive_copy::Storing {
+                    compress: copier.compress,
+                    passphrase: copier.passphrase.as_ref(),
+                    workers: usize::try_from(self.options.process_max).unwrap_or(1),
+                };
+                let manifest = Arc::make_mut(&mut manifest);
+                archive_copy::copy(self.repository, archive, wal, manifest, storing, self.context).await?;
+            }
         }
         self.context.check_cancelled()?;
         self.context.info(format!("new backup label = {}", manifest.label()));
         complete::complete(self.repository, self.reconciled, &manifest, passphrase, self.options, self.context).await
+    }
+
+    fn copies_archive(&self) -> bool {
+        self.options.archive_check.is_some_and(|check| check.copy)
     }
 
     /// Saves what a later backup could resume from.
@@ -203,7 +217,8 @@ impl Run<'_> {
         let Some(started) = started else {
             return Ok(End { timestamp_s: self.context.clock.now_s(), wal: None });
         };
-        let stopping = stop::stop(self.repository, self.servers, (self.cluster, started), copier, manifest, self.context);
+        let stopping =
+            stop::stop(self.repository, self.servers, (self.cluster, started), copier, manifest, self.context);
         let Stopped { timestamp_s, wal } = unless_cancelled(self.context, stopping).await?;
         Ok(End { timestamp_s, wal: Some(wal) })
     }
@@ -224,7 +239,7 @@ impl Run<'_> {
             annotations: options.annotations.clone(),
             options: ManifestOptions {
                 archive_check: options.archive_check.is_some() && end.wal.is_some(),
-                archive_copy: false,
+                archive_copy: self.copies_archive() && end.wal.is_some(),
                 backup_standby: Some(self.servers.reads_standby()),
                 buffer_size_bytes: Some(options.recorded.buffer_size_bytes),
                 compress_level: Some(options.compress.level()),

@@ -60,6 +60,8 @@ pub struct BackupOptions {
 pub struct ArchiveCheck {
     /// Refuse `archive_mode=always` (`archive-mode-check`).
     pub refuse_always: bool,
+    /// Store the WAL within the backup as well (`archive-copy`).
+    pub copy: bool,
 }
 
 /// The check of pages.

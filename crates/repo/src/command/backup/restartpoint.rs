@@ -45,7 +45,8 @@ pub(super) async fn start(
     let begun = standby.start_backup(options.start_fast).await?;
     let control = current_control(options).await?;
     if control.checkpoint() < begun.lsn {
-        let message = format!("current checkpoint '{}' is less than backup start '{}'", control.checkpoint(), begun.lsn);
+        let message =
+            format!("current checkpoint '{}' is less than backup start '{}'", control.checkpoint(), begun.lsn);
         return Err(Error::new(ErrorKind::DbMismatch, message));
     }
     if !control.is_in_archive_recovery() {

@@ -163,7 +163,6 @@ impl<'a> Results<'a> {
         };
         format!("{change}{}, {}.{:02}%", size_text(size_bytes), hundredths / 100, hundredths % 100)
     }
-
 }
 
 /// The file's path in the data directory that it was read from.
