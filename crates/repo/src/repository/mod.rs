@@ -8,6 +8,7 @@ mod block_map;
 mod info_store;
 mod manifest_store;
 mod open;
+mod recode;
 mod stored_file;
 
 pub use archive::{Archive, ArchivedFile};
@@ -15,4 +16,5 @@ pub use block_map::{BLOCK_MAP_BYTES_MAX, BlockMapPlace, block_geometry, block_ma
 pub use info_store::INFO_BYTES_MAX;
 pub use manifest_store::ManifestFile;
 pub use open::{RepoIndex, Repository, WritableRepository};
+pub use recode::StoredAs;
 pub use stored_file::{decode_all, encode_all};

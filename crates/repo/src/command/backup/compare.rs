@@ -36,7 +36,15 @@ impl Copier {
     fn look(&self, source: &Source, buffer: &mut [u8]) -> Result<Option<Copied>> {
         let Some(expected) = source.expected.filter(|_| source.compare_first) else { return Ok(None) };
         let found = match source.read {
-            SourceRead::Control => Digest::of(&control_in(&self.roots, self.version_force)?.bytes),
+            SourceRead::Control => {
+                let control = control_in(&self.roots, self.version_force)?;
+                let found = Digest::of(&control.bytes);
+                if found == expected {
+                    // It is copied once, or compared once and left.
+                    drop(self.copied_control.set(control.control));
+                }
+                found
+            }
             SourceRead::Plain(limit) => match SourceFile::open(&self.roots, &source.name, limit)? {
                 None => return Ok(Some(Copied::Vanished)),
                 Some(mut file) => digest(&mut file, buffer)?,

@@ -1,6 +1,6 @@
 //! One file of the cluster into the repository: read, checked, compressed, encrypted. Blocking.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::blocks::Blocks;
 use super::cluster::control_in;
@@ -13,7 +13,7 @@ use crate::filter::{
 use crate::format::manifest::{PageChecksums, PageRange};
 use crate::format::{Checksum, CompressType};
 use crate::pgdata::{DataRoots, DisplayPath, ReadLimit, SourceFile};
-use crate::postgres::PgVersion;
+use crate::postgres::{ControlFile, PgVersion};
 use crate::progress::Reporter;
 use crate::transfer::PieceWriter;
 
@@ -29,11 +29,15 @@ pub(super) const HELD_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(super) struct Copier {
     pub(super) roots: Arc<DataRoots>,
+    /// The data directory, for messages.
+    pub(super) pgdata: Arc<[u8]>,
     pub(super) compress: Compression,
     pub(super) passphrase: Option<Passphrase>,
     pub(super) codecs: Codecs,
     pub(super) random: Arc<dyn Random>,
     pub(super) version_force: Option<PgVersion>,
+    /// `pg_control` as it was copied.
+    pub(super) copied_control: Arc<OnceLock<ControlFile>>,
     /// An empty file is stored, not only recorded: in a backup without bundles.
     pub(super) stores_empty: bool,
     /// Hears of prior maps that cannot be used.
@@ -121,10 +125,14 @@ impl Copier {
         match source.read {
             SourceRead::Control => {
                 let control = control_in(&self.roots, self.version_force)?;
-                if source.expected.is_some_and(|expected| Digest::of(&control.bytes) == expected) {
-                    return Ok(Copied::Unchanged);
-                }
-                self.copy_whole(source, &control.bytes, out).map(|(stored, _)| Copied::Stored(stored))
+                let is_expected = source.expected.is_some_and(|expected| Digest::of(&control.bytes) == expected);
+                let copied = match is_expected {
+                    true => Copied::Unchanged,
+                    false => Copied::Stored(self.copy_whole(source, &control.bytes, out)?.0),
+                };
+                // It is copied once.
+                drop(self.copied_control.set(control.control));
+                Ok(copied)
             }
             SourceRead::Plain(limit) => match SourceFile::open(&self.roots, &source.name, limit)? {
                 None => Ok(Copied::Vanished),

@@ -1,5 +1,6 @@
 //! Copies all files, several at once, and enters the results into the manifest as they come.
 
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,10 +13,11 @@ use super::options::BackupOptions;
 use super::plan::{Job, Plan};
 use super::prepare::{Prepared, memory_bytes};
 use super::results::Results;
-use crate::db::Database;
+use super::servers::Servers;
 use crate::error::{Error, Result};
 use crate::format::Manifest;
 use crate::format::path::BundleId;
+use crate::pgdata::DataRoots;
 use crate::progress::{Context, cancelled};
 use crate::repository::WritableRepository;
 use crate::storage::{Condition, Durability};
@@ -25,15 +27,17 @@ use crate::transfer::{self, StoreTarget};
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Everything that copying needs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Process<'a> {
     pub(super) repository: &'a WritableRepository,
-    pub(super) database: Option<&'a dyn Database>,
+    pub(super) servers: Servers<'a>,
     pub(super) cluster: &'a Cluster,
     pub(super) options: &'a BackupOptions,
     pub(super) copier: &'a Copier,
     /// What is done with each file, by position.
     pub(super) actions: &'a [Action],
+    /// Where most files are read from instead of the primary's directories.
+    pub(super) standby_roots: Option<Arc<DataRoots>>,
     pub(super) context: &'a Context,
 }
 
@@ -41,6 +45,8 @@ pub(super) struct Process<'a> {
 pub(super) struct Done {
     pub(super) worker: usize,
     pub(super) bundle: Option<BundleId>,
+    /// The data directory that they were read from.
+    pub(super) pgdata: Arc<[u8]>,
     /// The files by their positions in the manifest.
     pub(super) files: Vec<(usize, Copied)>,
 }
@@ -57,8 +63,15 @@ impl Process<'_> {
         let results = Results::new(manifest, &plan, self.options, self.context);
         let results = Mutex::new(results);
         let copying = async {
-            self.copy(&results, plan.jobs).await?;
-            self.copy(&results, plan.control.into_iter().collect()).await
+            let workers = usize::try_from(self.options.process_max).unwrap_or(1).max(1);
+            // The primary has a worker of its own, so that it is not loaded with more than one.
+            let slots = Slots::new(workers + 1);
+            let standby = self.standby_copier();
+            tokio::try_join!(
+                self.copy(&results, plan.jobs, (standby.as_ref().unwrap_or(self.copier), workers), &slots),
+                self.copy(&results, plan.from_primary, (self.copier, 1), &slots),
+            )?;
+            self.copy(&results, plan.control.into_iter().collect(), (self.copier, 1), &slots).await
         };
         tokio::select! {
             biased;
@@ -70,24 +83,35 @@ impl Process<'_> {
         Ok(())
     }
 
-    async fn copy(&self, results: &Mutex<Results<'_>>, jobs: Vec<Job>) -> Result<()> {
-        let workers = usize::try_from(self.options.process_max).unwrap_or(1).max(1);
-        let slots = Slots::new(workers);
+    /// As [`Process::copier`], with the directories of the standby.
+    fn standby_copier(&self) -> Option<Copier> {
+        let roots = Arc::clone(self.standby_roots.as_ref()?);
+        let pgdata = self.servers.helper()?.pg_path.as_os_str().as_bytes().into();
+        Some(Copier { roots, pgdata, ..self.copier.clone() })
+    }
+
+    async fn copy(
+        &self,
+        results: &Mutex<Results<'_>>,
+        jobs: Vec<Job>,
+        (copier, workers): (&Copier, usize),
+        slots: &Slots,
+    ) -> Result<()> {
         // Names are taken from the manifest when a transfer begins, so that those that wait need no memory for them.
         let prepared = jobs.into_iter().map(|job| self.prepare(lock(results).manifest(), job));
-        let work = |_, prepared: Result<Prepared>| async { self.transfer(prepared?, &slots).await };
+        let work = |_, prepared: Result<Prepared>| async { self.transfer(prepared?, copier, slots).await };
         transfer::run_jobs(prepared, workers, work, |_, done| lock(results).take(done)).await
     }
 
-    async fn transfer(&self, prepared: Prepared, slots: &Slots) -> Result<Done> {
+    async fn transfer(&self, prepared: Prepared, copier: &Copier, slots: &Slots) -> Result<Done> {
         let slot = slots.take();
-        let (copier, sources) = (self.copier.clone(), prepared.sources);
+        let (comparing, sources, pgdata) = (copier.clone(), prepared.sources, Arc::clone(&copier.pgdata));
         let Compared { mut files, mut sources } = match sources.iter().any(|source| source.compare_first) {
-            true => blocking(move || copier.compare(sources)).await?,
+            true => blocking(move || comparing.compare(sources)).await?,
             false => Compared { files: Vec::new(), sources },
         };
         if sources.is_empty() {
-            return Ok(Done { worker: slot.number(), bundle: prepared.bundle, files });
+            return Ok(Done { worker: slot.number(), bundle: prepared.bundle, pgdata, files });
         }
         let storage = self.repository.storage();
         let keep_empty = self.copier.stores_empty && !self.copier.transforms();
@@ -101,7 +125,7 @@ impl Process<'_> {
         };
         let reservation = target.reserve(memory_bytes(&sources), &self.context.budget).await;
         fetch_prior_maps(self.repository, &mut sources, self.context).await?;
-        let copier = self.copier.clone();
+        let copier = copier.clone();
         let positions: Vec<usize> = sources.iter().map(|source| source.position).collect();
         let storing = transfer::store_within(target, reservation, move |out| copier.copy_all(&sources, out));
         let stored = storing.await?;
@@ -111,16 +135,15 @@ impl Process<'_> {
             storage.remove(&prepared.path).await?;
         }
         files.extend(positions.into_iter().zip(stored.result));
-        Ok(Done { worker: slot.number(), bundle: prepared.bundle, files })
+        Ok(Done { worker: slot.number(), bundle: prepared.bundle, pgdata, files })
     }
 
     /// Ends only with an error.
     async fn watch(&self) -> Error {
-        let Some(database) = self.database else { return std::future::pending().await };
         loop {
             tokio::time::sleep(PING_INTERVAL).await;
-            if let Err(error) = database.ping().await {
-                return error.into();
+            if let Err(error) = self.servers.ping().await {
+                return error;
             }
         }
     }
