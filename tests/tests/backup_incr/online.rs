@@ -92,7 +92,9 @@ impl Scene {
         });
         let [ours, theirs] = [&restored[0], &restored[1]].map(|root| crate::data::tree(root));
         assert!(ours.len() > 900);
-        for (name, content) in &theirs {
+        // Since 2.46 a restored pg_control cannot be used without backup_label.
+        let is_other = |name: &Path| self.stock.release == Release::V2_45 && name.ends_with("pg_control");
+        for (name, content) in theirs.iter().filter(|(name, _)| !is_other(name)) {
             // The signal file has the time of the restore.
             let found = ours.get(name).map(|(content, _)| content);
             assert!(found == Some(&content.0), "{label}: {} is another one", name.display());
@@ -169,8 +171,8 @@ fn both_go_on(case: &Case) {
             let arguments = ["info", "--output=json", "--log-level-console=off"];
             engine.ok(&scene.conf, &arguments).unwrap().stdout
         });
-        // 2.45 does not have all keys.
-        if case.release != Release::V2_45 {
+        // Others do not have all keys.
+        if case.release == Release::V2_60 {
             assert_eq!(own, other);
         }
     }
