@@ -7,6 +7,7 @@ mod compatibility;
 mod demo;
 mod faults;
 mod fuzz;
+mod interop;
 mod test;
 mod tools;
 
@@ -21,9 +22,14 @@ cargo xtask COMMAND
   fuzz [TARGET] [SECONDS] [-- ARGUMENTS]
                          run one fuzz target, or all, for this long each (default 30); arguments are libFuzzer's
   fuzz --smoke SECONDS   the same for all, with little output
+  interop                our commands and those of three releases of pgBackRest in turns in one repository: all pairs of
+                         compression, cipher, layout, storage, server and release
   compatibility          write the tables of COMPATIBILITY.md
   bench [ARGUMENTS]      run the benchmarks of single functions
   bench wal-push         archive-push against stock pgBackRest on an HTTPS S3 server
+  bench backup           full and incremental backups against stock pgBackRest on an HTTPS S3 server
+  bench restore          restores of new and of unchanged directories against stock pgBackRest, the same way
+  bench info             info over 100 backups and 100,000 WAL files against stock pgBackRest
   bench manifest         a manifest of a million rows: time and memory
   tools                  install PostgreSQL, its clients and the releases of pgBackRest that tests compare with
 ";
@@ -39,6 +45,7 @@ fn main() -> ExitCode {
         "test" => test::run(),
         "faults" => faults::run(rest),
         "fuzz" => fuzz::run(rest),
+        "interop" => interop::run(),
         "bench" => bench::run(rest),
         "tools" => tools::run(),
         "compatibility" => compatibility::run(rest),
