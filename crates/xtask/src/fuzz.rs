@@ -137,7 +137,7 @@ impl Run {
 /// The names of all targets: one file each.
 fn targets() -> Result<Vec<String>, Failure> {
     let folder = tools::workspace().join("fuzz/fuzz_targets");
-    let entries = std::fs::read_dir(&folder)
+    let entries = fs::read_dir(&folder)
         .map_err(|error| Failure::new(format!("no fuzz targets in {}: {error}", folder.display())))?;
     let mut names = Vec::new();
     for entry in entries {
