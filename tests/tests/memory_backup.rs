@@ -105,13 +105,14 @@ const MIB: u64 = 1024 * 1024;
 
 const CIPHER: [(&str, &str); 2] = [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", "a secret")];
 
-/// Two workers with a file each that is larger than the budget many times over.
+/// Two workers with a file each that is larger than the budget many times over; `PGBR_MEMORY=large` makes them larger.
 fn large_files(scene: &Scene) {
+    let times = if std::env::var("PGBR_MEMORY").as_deref() == Ok("large") { 4 } else { 1 };
     for number in [1, 2] {
-        sparse(&scene.relation("data", number), 700 * MIB);
+        sparse(&scene.relation("data", number), times * 300 * MIB);
     }
     for number in [3, 4] {
-        random(&scene.relation("data", number), 100 * MIB);
+        random(&scene.relation("data", number), times * 60 * MIB);
     }
 }
 
@@ -139,7 +140,7 @@ fn re01_large_bundles_stay_within_the_bound() {
     ] {
         let sizes = [("repo1-bundle", "y"), ("repo1-bundle-size", "64MiB"), ("repo1-bundle-limit", "8MiB")];
         let scene = Scene::new(s3, &[&options[..], &sizes].concat());
-        for number in 1..14 {
+        for number in 1..12 {
             random(&scene.relation("data", number), 6 * MIB);
         }
         scene.backs_up_and_restores(&format!("{options:?}, large bundles"));
@@ -150,9 +151,9 @@ fn re01_large_bundles_stay_within_the_bound() {
 #[test]
 fn re01_many_small_files_stay_within_the_bound() {
     let scene = Scene::new(true, &[("compress-type", "zst"), ("repo1-bundle", "y"), CIPHER[0], CIPHER[1]]);
-    for number in 1..20_000 {
+    for number in 1..10_000 {
         fs::write(scene.relation("data", number), number.to_string().repeat(100)).unwrap();
     }
     user::own(&scene.dir.path().join("data/base/77777")).unwrap();
-    scene.backs_up_and_restores("20,000 files");
+    scene.backs_up_and_restores("10,000 files");
 }

@@ -57,6 +57,7 @@ impl Facts {
         let options = Options {
             wal_segment_size_mib: segment_mib,
             archive_command: Some("false".to_owned()),
+            conf: vec!["wal_keep_size = 1GB".to_owned()],
             ..Options::default()
         };
         let mut cluster = Cluster::started(version, &data, options).unwrap();
