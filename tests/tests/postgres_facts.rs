@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pgbr_repo::postgres::page::{PageHeaderCheck, PageState};
-use pgbr_repo::postgres::{
-    ControlFile, Lsn, Page, PgVersion, Timeline, TimelineHistory, WalHeader, WalSegmentName,
-};
+use pgbr_repo::postgres::{ControlFile, Lsn, Page, PgVersion, Timeline, TimelineHistory, WalHeader, WalSegmentName};
 use pgbr_testkit::postgres::{Cluster, Load, Options, Shutdown, Version};
 use pgbr_testkit::tools::readers;
 use pgbr_testkit::{process, user};
@@ -113,7 +111,9 @@ impl Facts {
         );
         assert_eq!(control.timeline().number(), 2);
         assert_eq!(
-            self.row("SELECT bytes_per_wal_segment, database_block_size, data_page_checksum_version FROM pg_control_init()"),
+            self.row(
+                "SELECT bytes_per_wal_segment, database_block_size, data_page_checksum_version FROM pg_control_init()"
+            ),
             [
                 control.wal_segment_size().bytes().to_string(),
                 control.page_size().bytes().to_string(),
@@ -137,9 +137,9 @@ impl Facts {
                 let lsn = Lsn(lsn);
                 let ours = lsn.segment(control.timeline(), size);
                 let theirs = self.cluster.value(&format!("SELECT pg_walfile_name('{lsn}')")).unwrap();
-                // Before 16 the server names the segment that ends at the position, since 16 the one that begins there.
+                // Before 17 the server names the segment that ends at the position, since then the one that begins there.
                 let is_edge = lsn.0.is_multiple_of(segment_bytes);
-                if is_edge && self.version < Version::V16 {
+                if is_edge && self.version < Version::V17 {
                     assert_eq!(lsn.segment_ending(control.timeline(), size).unwrap().to_string(), theirs, "{lsn}");
                 } else {
                     assert_eq!(ours.to_string(), theirs, "{} {lsn}", self.version);
@@ -169,7 +169,10 @@ impl Facts {
     /// The segments up to the one that is written; those after it are recycled ones with an old content.
     fn written(&self, control: &ControlFile) -> Vec<WalSegmentName> {
         let last = control.checkpoint().segment(control.timeline(), control.wal_segment_size());
-        self.segments().into_iter().filter(|name| (name.log(), name.segment()) <= (last.log(), last.segment())).collect()
+        self.segments()
+            .into_iter()
+            .filter(|name| (name.log(), name.segment()) <= (last.log(), last.segment()))
+            .collect()
     }
 
     fn segments_begin_as_their_names_say(&self, control: &ControlFile) {

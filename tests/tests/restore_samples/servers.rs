@@ -54,9 +54,8 @@ fn recovers_to_the_time(restore: &Restore) {
     let outcome = restore.ok(&[&arguments[..], &["--log-level-console=info"]].concat());
     assert!(outcome.text().contains("restore backup set"), "{}", outcome.text());
     let cluster = start(restore);
-    let rows = |table: &str| -> u64 {
-        cluster.value(&format!("SELECT count(*) FROM {table}")).unwrap().parse().unwrap()
-    };
+    let rows =
+        |table: &str| -> u64 { cluster.value(&format!("SELECT count(*) FROM {table}")).unwrap().parse().unwrap() };
     assert_eq!(rows("t"), ROWS_BEFORE, "{name}");
     for table in restore.sample.sample().tables().unwrap() {
         match table.name.as_str() {
@@ -89,8 +88,7 @@ fn servers_recover_to_the_end_of_the_archive() {
 
 #[test]
 fn rs12_servers_recover_to_a_time() {
-    let names: Vec<&str> =
-        Sample::ALL.iter().map(Sample::name).filter(|name| !name.contains("upgrade")).collect();
+    let names: Vec<&str> = Sample::ALL.iter().map(Sample::name).filter(|name| !name.contains("upgrade")).collect();
     each(&names, |name| recovers_to_the_time(&Restore::of(name)));
 }
 

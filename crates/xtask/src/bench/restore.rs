@@ -47,9 +47,10 @@ fn both(ground: &mut Ground<'_>, title: &str, data: &Path, rounds: usize) -> Res
     let target = ground.folder.join("unchanged");
     user::create_dir(&target)?;
     restore(ground, side::Side::Ours, &stanza, &target, &[])?;
-    let delta = Compared::measure(format!("delta restore of an unchanged directory, {title}"), size_bytes, rounds, |side| {
-        restore(ground, side, &stanza, &target, &["--delta"])
-    })?;
+    let delta =
+        Compared::measure(format!("delta restore of an unchanged directory, {title}"), size_bytes, rounds, |side| {
+            restore(ground, side, &stanza, &target, &["--delta"])
+        })?;
     std::fs::remove_dir_all(&target)?;
     ground.discard(&stanza)?;
     Ok([fresh, delta])

@@ -133,10 +133,7 @@ pub(super) fn print(all: &[Compared], stock: &Engine, rounds: usize, machine_bef
 }
 
 /// Numbers on the command line, each with a default.
-pub(super) fn numbers<const N: usize>(
-    arguments: &[String],
-    names: [(&str, usize); N],
-) -> Result<[usize; N], Failure> {
+pub(super) fn numbers<const N: usize>(arguments: &[String], names: [(&str, usize); N]) -> Result<[usize; N], Failure> {
     let mut values = names.map(|(_, default)| default);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {

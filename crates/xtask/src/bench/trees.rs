@@ -56,7 +56,9 @@ pub(super) fn change_pages(data: &Path, percent: usize) -> Result<(), Failure> {
     let step = u64::try_from(100 / percent.clamp(1, 100)).unwrap_or(1);
     for path in files(data)? {
         let pages = fs::metadata(&path)?.len() / PAGE_BYTES as u64;
-        let is_table = path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(|byte| byte.is_ascii_digit() || *byte == b'.'));
+        let is_table = path
+            .file_name()
+            .is_some_and(|name| name.as_encoded_bytes().iter().all(|byte| byte.is_ascii_digit() || *byte == b'.'));
         if pages < 128 || !is_table {
             continue;
         }
