@@ -27,7 +27,6 @@ mod plan;
 mod prepare;
 mod prior;
 mod process;
-mod reconcile;
 mod restartpoint;
 mod results;
 mod servers;
@@ -46,7 +45,7 @@ use crate::format::manifest::{self, Completion, ManifestOptions};
 use crate::format::{BackupType, CipherPass, Manifest, RawText};
 use crate::pgdata::{DataRoots, Scan};
 use crate::progress::{Context, cancelled};
-use crate::repository::{Archive, WritableRepository};
+use crate::repository::{Archive, Purpose, Reconciled, WritableRepository};
 
 use archive_check::wait_for_range;
 pub use block_size::{BlockRuleError, BlockRules};
@@ -59,7 +58,6 @@ pub use options::{
     ArchiveCheck, BackupOptions, BackupOutcome, BlockOptions, BundleOptions, PageOptions, RecordedOptions,
 };
 use process::Process;
-use reconcile::Reconciled;
 pub use servers::{Servers, Standby};
 use start::Started;
 use stop::Stopped;
@@ -82,7 +80,7 @@ pub async fn backup(
     context: &Context,
 ) -> Result<BackupOutcome> {
     let database = servers.leader();
-    let mut reconciled = unless_cancelled(context, reconcile::load(repository, context)).await?;
+    let mut reconciled = unless_cancelled(context, repository.reconciled(Purpose::Backup, context)).await?;
     let mut cluster = Cluster::identify(&reconciled.info, options, database.is_some(), context).await?;
     let archive = open_archive(repository, database, options, context).await?;
     let timestamp_start_s = cluster::now_s(database, context).await?;
