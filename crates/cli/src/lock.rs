@@ -169,6 +169,15 @@ pub fn is_there(path: &Path) -> Result<bool> {
     }
 }
 
+/// Removes a file of the lock directory; whether it was there.
+pub fn remove_if_there(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::new(ErrorKind::FileRemove, format!("unable to remove '{}': {error}", path.display()))),
+    }
+}
+
 /// Creates the lock directory with the mode that the original gives it.
 pub fn create_directory(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o770).create(path).map_err(|error| {

@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::exit::{Failure, Outcome};
 use crate::lock::{self, Locks};
 use crate::log::{Logger, Settings, Threshold};
-use crate::session::Session;
+use crate::session::{Session, Start};
 use crate::{command, repositories, unfinished, version};
 
 /// How long a command may tidy up after a signal.
@@ -53,15 +53,20 @@ pub fn run(program: &str, arguments: &[String], environment: &[(String, String)]
             }
         };
     }
-    run_parsed(parsed, &logger, environment, begin)
+    let start = Start {
+        program: program.to_owned(),
+        arguments: arguments.to_vec(),
+        environment: environment.to_vec(),
+    };
+    run_parsed(parsed, &logger, start, begin)
 }
 
-fn run_parsed(parsed: Parsed, logger: &Arc<Logger>, environment: &[(String, String)], begin: Instant) -> u8 {
+fn run_parsed(parsed: Parsed, logger: &Arc<Logger>, start: Start, begin: Instant) -> u8 {
     configure_log(logger, &parsed);
     for warning in &parsed.warnings {
         logger.message(Level::Warn, 0, warning);
     }
-    let session = Session::new(parsed, Arc::clone(logger), environment);
+    let session = Session::new(parsed, Arc::clone(logger), start);
     let name = session.command().name_with_role(session.parsed.role);
     let level = if session.command().facts().log_begin_as_info { Level::Info } else { Level::Debug };
     if logger.any(level) {

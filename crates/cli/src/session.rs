@@ -1,10 +1,9 @@
 //! What every command of a run shares: its options, its log, its context.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pgbr_config::{Command, OptionSet, Parsed, RepoIndex, opt};
+use pgbr_config::{Command, HostFiles, Invocation, OptionSet, Parsed, RepoIndex, opt};
 use pgbr_repo::clock::{SystemClock, SystemRandom};
 use pgbr_repo::command::archive::ClusterIdentity;
 use pgbr_repo::command::control;
@@ -28,13 +27,24 @@ pub struct Session {
     pub parsed: Parsed,
     /// The engine's surroundings.
     pub context: Context,
-    environment: HashMap<String, String>,
+    start: Start,
     locks: Arc<Mutex<Option<Locks>>>,
+}
+
+/// How the program was started.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// Path of the program.
+    pub program: String,
+    /// Arguments after it.
+    pub arguments: Vec<String>,
+    /// All variables.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Session {
     /// The session of a parsed command line.
-    pub fn new(parsed: Parsed, logger: Arc<Logger>, environment: &[(String, String)]) -> Self {
+    pub fn new(parsed: Parsed, logger: Arc<Logger>, start: Start) -> Self {
         let workers = workers(&parsed.options);
         let locks = Arc::new(Mutex::new(None));
         let reporter = Arc::new(LockedReporter { logger, locks: Arc::clone(&locks) });
@@ -46,7 +56,26 @@ impl Session {
             cancel: CancellationToken::new(),
             reporter,
         };
-        Self { parsed, context, environment: environment.iter().cloned().collect(), locks }
+        Self { parsed, context, start, locks }
+    }
+
+    /// The session of the same command line with a stanza, where it names none.
+    pub fn for_stanza(&self, stanza: &str) -> Result<Self, Failure> {
+        let mut arguments = self.start.arguments.clone();
+        arguments.push(format!("--stanza={stanza}"));
+        let invocation = Invocation {
+            program: &self.start.program,
+            arguments: &arguments,
+            environment: &self.start.environment,
+            root: rustix::process::geteuid().is_root(),
+            exec_id: self.options().text(opt::EXEC_ID),
+        };
+        let parsed = pgbr_config::parse(&invocation, &HostFiles)?;
+        for warning in &parsed.warnings {
+            self.context.warn(warning);
+        }
+        let (context, start, locks) = (self.context.clone(), self.start.clone(), Arc::default());
+        Ok(Self { parsed, context, start, locks })
     }
 
     /// The options.
@@ -66,7 +95,8 @@ impl Session {
 
     /// A variable of the environment.
     pub fn variable(&self, name: &str) -> Option<String> {
-        self.environment.get(name).cloned()
+        let mut found = self.start.environment.iter().filter(|(variable, _)| variable == name);
+        found.next().map(|(_, value)| value.clone())
     }
 
     /// The stanza.

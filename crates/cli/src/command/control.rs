@@ -18,15 +18,9 @@ use crate::session::Session;
 pub fn start(session: &Session) -> Result<Outcome, Failure> {
     let stanza = session.options().text(opt::STANZA);
     let file = lock::stop_file(&session.lock_path(), stanza);
-    match fs::remove_file(&file) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let of = stanza.map_or_else(String::new, |stanza| format!(" for stanza {stanza}"));
-            session.context.warn(format!("stop file does not exist{of}"));
-        }
-        Err(error) => {
-            return Err(Failure::new(ErrorKind::FileRemove, format!("unable to remove '{}': {error}", file.display())));
-        }
+    if !lock::remove_if_there(&file)? {
+        let of = stanza.map_or_else(String::new, |stanza| format!(" for stanza {stanza}"));
+        session.context.warn(format!("stop file does not exist{of}"));
     }
     Ok(Outcome::Done)
 }

@@ -3,6 +3,7 @@
 mod archive_get;
 mod archive_push;
 mod backup;
+mod check;
 mod control;
 mod help;
 mod info;
@@ -11,7 +12,10 @@ mod repo_ls;
 mod repo_path;
 mod restore;
 mod standard_output;
+mod stanza_cluster;
 mod stanza_create;
+mod stanza_delete;
+mod stanza_upgrade;
 mod wal_path;
 
 use pgbr_config::Command;
@@ -32,7 +36,10 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
         Command::RepoLs => repo_ls::run(session).await,
         Command::Backup => backup::run(session).await,
         Command::Restore => restore::run(session).await,
+        Command::Check => check::run(session).await,
         Command::StanzaCreate => stanza_create::run(session).await,
+        Command::StanzaDelete => stanza_delete::run(session).await,
+        Command::StanzaUpgrade => stanza_upgrade::run(session).await,
         Command::Start => control::start(session),
         Command::Stop => control::stop(session),
         other => Err(Failure::new(

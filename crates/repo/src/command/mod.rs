@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod backup;
+pub mod check;
 pub mod control;
 pub mod info;
 pub mod repo;

@@ -4,13 +4,19 @@
 //! change anything.
 
 mod archive;
+mod archive_wait;
+mod generation;
 mod info_store;
+mod info_update;
 mod manifest_store;
 mod open;
 mod stored_file;
 
 pub use archive::{Archive, ArchivedFile};
+pub use archive_wait::wait_for_segment;
+pub use generation::{check_agreement, check_cluster};
 pub use info_store::INFO_BYTES_MAX;
+pub use info_update::Change;
 pub use manifest_store::ManifestFile;
 pub use open::{RepoIndex, Repository, WritableRepository};
 pub use stored_file::{decode_all, encode_all};

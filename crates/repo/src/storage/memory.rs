@@ -158,6 +158,7 @@ impl MemoryStorage {
             Condition::None => true,
             Condition::Absent => there.is_none(),
             Condition::Version(version) => there.is_some_and(|object| object.version == *version),
+            Condition::Never => false,
         };
         if holds {
             Ok(())

@@ -293,6 +293,9 @@ pub enum Condition {
     Absent,
     /// The object still has this version.
     Version(ObjectVersion),
+    /// What never holds: a store that checks conditions refuses and changes nothing, one that ignores them writes. Tells
+    /// the two apart by a write that is wanted anyway.
+    Never,
 }
 
 /// When a written object must survive a power failure.

@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::postgres::{Lsn, WalFileName, WalSegmentName, WalSegmentSize};
+use crate::postgres::{Lsn, WalSegmentName, WalSegmentSize};
 use crate::progress::Context;
-use crate::repository::Archive;
-
-/// The first and the longest pause between two looks.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+use crate::repository::{Archive, wait_for_segment};
 
 /// Segments of one backup: a petabyte of WAL at the smallest size. More is a server that does not tell the truth.
 const SEGMENTS_MAX: u64 = 1 << 30;
@@ -49,46 +46,6 @@ pub(super) async fn wait_for_range(
         wait_for_segment(archive, segment, timeout, context).await?;
     }
     Ok(())
-}
-
-/// Waits until a segment is archived.
-///
-/// # Errors
-/// [`ErrorKind::ArchiveTimeout`] when it is not in time, [`ErrorKind::ArchiveDuplicate`] when there are two of it.
-pub(super) async fn wait_for_segment(
-    archive: &Archive,
-    segment: WalSegmentName,
-    timeout: Duration,
-    context: &Context,
-) -> Result<()> {
-    let arrival = async {
-        let (mut pause, pause_max) = PAUSE;
-        loop {
-            let found = archive.find(WalFileName::Segment(segment)).await?;
-            match &found[..] {
-                [] => {}
-                [_] => return Ok(()),
-                many => {
-                    let names: Vec<&str> =
-                        many.iter().map(|file| file.path.as_str().rsplit('/').next().unwrap_or_default()).collect();
-                    let message =
-                        format!("duplicates found in archive for WAL segment {segment}: {}", names.join(", "));
-                    return Err(Error::new(ErrorKind::ArchiveDuplicate, message)
-                        .hint("are multiple primaries archiving to this stanza?"));
-                }
-            }
-            tokio::time::sleep(pause).await;
-            pause = pause.saturating_mul(2).min(pause_max);
-        }
-    };
-    let waited = super::unless_cancelled(context, async { Ok(tokio::time::timeout(timeout, arrival).await) });
-    waited.await?.unwrap_or_else(|_| {
-        let message = format!("WAL segment {segment} was not archived before the {}ms timeout", timeout.as_millis());
-        Err(Error::new(ErrorKind::ArchiveTimeout, message)
-            .hint("check the archive_command to ensure that all options are correct (especially --stanza).")
-            .hint("check the PostgreSQL server log for errors.")
-            .hint("run the 'start' command if the stanza was previously stopped."))
-    })
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use super::options::{BackupOptions, BackupOutcome};
 use super::reconcile::Reconciled;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Passphrase;
-use crate::format::{BackupEntry, Manifest, path};
+use crate::format::{BackupEntry, BackupInfo, Manifest, path};
 use crate::progress::{Context, size_text};
-use crate::repository::WritableRepository;
+use crate::repository::{Change, WritableRepository};
 use crate::storage::StorageExt;
 
 /// Makes the backup complete and lists it.
@@ -66,17 +66,22 @@ async fn list(
     entry: BackupEntry,
     context: &Context,
 ) -> Result<()> {
-    let mut info = repository.backup_info(context).await?;
-    if info.history().current() != reconciled.info.history().current() {
-        return Err(Error::new(ErrorKind::BackupMismatch, "the stanza was upgraded while the backup ran"));
-    }
-    reconciled.apply(&mut info);
-    info.add(entry).map_err(|error| Error::new(ErrorKind::FileInvalid, error.to_string()))?;
-    repository.save_backup_info(&info, context).await
+    let change = |info: &mut BackupInfo| {
+        if info.history().current() != reconciled.info.history().current() {
+            return Err(Error::new(ErrorKind::BackupMismatch, "the stanza was upgraded while the backup ran"));
+        }
+        // Written by us before another writer came.
+        if info.backup(&entry.label) == Some(&entry) {
+            return Ok(Change::Nothing);
+        }
+        reconciled.apply(info);
+        info.add(entry.clone()).map_err(|error| Error::new(ErrorKind::FileInvalid, error.to_string()))?;
+        Ok(Change::Write)
+    };
+    repository.update_backup_info(context, change).await.map(drop)
 }
 
 /// Writes archive.info again, so that rules of the store about the age of objects spare it.
 async fn touch_archive_info(repository: &WritableRepository, context: &Context) -> Result<()> {
-    let info = repository.archive_info(context).await?;
-    repository.save_archive_info(&info, context).await
+    repository.update_archive_info(context, |_| Ok(Change::Write)).await.map(drop)
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::create::{StanzaCluster, create};
+use super::StanzaCluster;
+use super::create::create;
 use crate::clock::{SystemClock, SystemRandom};
 use crate::error::{ErrorKind, Result};
 use crate::filter::{Codecs, Passphrase};

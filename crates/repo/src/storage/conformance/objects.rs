@@ -164,6 +164,8 @@ async fn conditions(bench: &Bench) -> Result<(), String> {
     bench.ensure_content("object", b"2").await?;
     expect_class("put on an old version", put("3", unknown).await, ErrorClass::Conflict)?;
     bench.ensure_content("object", b"2").await?;
+    expect_class("put on a condition that never holds", put("3", Condition::Never).await, ErrorClass::Conflict)?;
+    bench.ensure_content("object", b"2").await?;
     bench.storage.remove(&path).await.map_err(text)?;
     let gone = Condition::Version(second.version.unwrap_or(ObjectVersion(String::new())));
     expect_class("put on the version of a removed object", put("4", gone).await, ErrorClass::Conflict)?;
