@@ -10,7 +10,8 @@ use pgbr_repo::clock::{SystemClock, SystemRandom};
 use pgbr_repo::command::backup::{
     ArchiveCheck, BackupOptions, BackupOutcome, BundleOptions, PageOptions, RecordedOptions, backup,
 };
-use pgbr_repo::command::stanza::create::{StanzaCluster, create};
+use pgbr_repo::command::stanza::StanzaCluster;
+use pgbr_repo::command::stanza::create::create;
 use pgbr_repo::db::Database;
 use pgbr_repo::error::Result;
 use pgbr_repo::filter::{Codecs, Compression, Digest};

@@ -127,11 +127,14 @@ impl WritableRepository {
         let mut overtaken = false;
         for start in 1..=STARTS_MAX {
             let (mut info, basis) = self.load_to_change(main, kind, context).await?;
-            if change(&mut info)? == Change::Nothing {
-                if overtaken {
+            match change(&mut info)? {
+                Change::Nothing if !overtaken => return Ok(info),
+                // What we wrote is in the file that the other writer left; the pair may be torn.
+                Change::Nothing if basis != Basis::Absent => {
                     self.repair_copy(main).await?;
+                    return Ok(info);
                 }
-                return Ok(info);
+                Change::Nothing | Change::Write => {}
             }
             let body = self.encode_info(main, &(kind.write)(&info), context)?;
             match self.write_pair(main, body, &basis).await? {
@@ -286,3 +289,7 @@ async fn pause(start: u32, context: &Context) {
     let longest = PAUSE_MAX.saturating_mul(start);
     tokio::time::sleep(longest.mul_f32(f32::from(dice[0]) / 255.0)).await;
 }
+
+#[cfg(test)]
+#[path = "info_update_test.rs"]
+mod tests;

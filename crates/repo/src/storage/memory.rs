@@ -19,6 +19,8 @@ use super::{
 /// What the store does with conditions (faults.md OS35).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConditionSupport {
+    /// It checks them, and is not known to: a store of which nothing was found out yet.
+    Unproven,
     /// It checks them.
     Checked,
     /// It writes as if there were none, and says nothing.

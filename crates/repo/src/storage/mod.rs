@@ -22,6 +22,8 @@ pub mod retry;
 #[cfg(not(fuzzing))]
 pub mod s3;
 mod upload;
+#[cfg(test)]
+pub(crate) mod watched;
 
 use std::fmt::{self, Debug};
 use std::future::Future;

@@ -156,7 +156,7 @@ impl S3Storage {
                 .map_err(S3OpenError::Tls)
         };
         let credentials = Arc::new(CredentialSource::new(
-            options.credentials.clone(),
+            options,
             transport(Target { host: None, port: None })?,
             Arc::clone(&clock),
             redactions.clone(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
-use super::watched::Watched;
+use crate::storage::watched::Watched;
 use super::world::{
     MIB, SEGMENT, World, damage, encode, info_paths, kind, memory, only_object, other_cluster, other_version,
     segment_of, storage, wal_objects,

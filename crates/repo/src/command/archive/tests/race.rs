@@ -6,7 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::sync::oneshot;
 
-use super::watched::Watched;
+use crate::storage::watched::Watched;
 use super::world::{SEGMENT, World, kind, wal_objects};
 use crate::clock::SystemClock;
 use crate::command::archive::WalSource;
