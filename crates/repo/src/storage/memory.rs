@@ -19,10 +19,10 @@ use super::{
 /// What the store does with conditions (faults.md OS35).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConditionSupport {
-    /// It checks them, and is not known to: a store of which nothing was found out yet.
-    Unproven,
     /// It checks them.
     Checked,
+    /// It checks them and is not known to: a store of which nothing was found out yet.
+    Unproven,
     /// It writes as if there were none, and says nothing.
     Ignored,
     /// It refuses the request.

@@ -11,7 +11,7 @@ use super::world::{
 };
 use crate::command::archive::get::Got;
 use crate::command::archive::push::{PushOptions, push};
-use crate::command::archive::{ClusterIdentity, WalSource};
+use crate::command::archive::WalSource;
 use crate::error::ErrorKind;
 use crate::format::CompressType;
 use crate::storage::fault::{Call, Fault, FaultStorage, KeyPattern, Phase, Rule, When};
@@ -135,10 +135,7 @@ async fn pu06_pu16_a_stanza_of_a_later_generation_refuses_the_former_one() {
     let world = World::new();
     let memory = memory();
     let repository = world.stanza(1, &storage(&memory), None).await;
-    let mut info = repository.archive_info(&world.context).await.unwrap();
-    let newer = other_version(world.cluster);
-    info.upgrade(newer.version, newer.system_id).unwrap();
-    repository.save_archive_info(&info, &world.context).await.unwrap();
+    world.upgrade(&repository, other_version(world.cluster)).await;
     let source = world.segment(SEGMENT, 1);
     let pushed = world.push(&[repository], &source, CompressType::None).await;
     assert_eq!(kind(pushed), ErrorKind::RepoInvalid);
@@ -468,10 +465,7 @@ async fn pu06_repositories_of_two_clusters_do_not_share_a_push() {
     let (one, two) = (memory(), memory());
     let first = world.stanza(1, &storage(&one), None).await;
     let second = world.stanza(2, &storage(&two), None).await;
-    let mut info = second.archive_info(&world.context).await.unwrap();
-    let stranger: ClusterIdentity = other_cluster(world.cluster);
-    info.upgrade(stranger.version, stranger.system_id).unwrap();
-    second.save_archive_info(&info, &world.context).await.unwrap();
+    world.upgrade(&second, other_cluster(world.cluster)).await;
     let options = PushOptions { cluster: None, ..world.options(CompressType::None) };
     let source = world.segment(SEGMENT, 1);
     let error = push(&[first, second], &source, &options, &world.context).await.unwrap_err();
