@@ -10,6 +10,7 @@ mod info_store;
 mod info_update;
 mod manifest_store;
 mod open;
+mod recode;
 mod stored_file;
 
 pub use archive::{Archive, ArchivedFile};
@@ -19,4 +20,5 @@ pub use info_store::INFO_BYTES_MAX;
 pub use info_update::Change;
 pub use manifest_store::ManifestFile;
 pub use open::{RepoIndex, Repository, WritableRepository};
+pub use recode::StoredAs;
 pub use stored_file::{decode_all, encode_all};
