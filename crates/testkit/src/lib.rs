@@ -10,6 +10,7 @@ pub mod error;
 pub mod pgbr;
 pub mod postgres;
 pub mod process;
+pub mod running;
 pub mod s3;
 pub mod samples;
 pub mod stock;

@@ -14,14 +14,11 @@ const BEGIN: &str = "<!-- begin: written by cargo xtask compatibility -->\n";
 const END: &str = "<!-- end -->\n";
 
 /// What commands do not do yet; every other command that is not refused works.
-const COMMANDS_LATER: [(Command, &str); 8] = [
+const COMMANDS_LATER: [(Command, &str); 5] = [
     (Command::Annotate, "not yet"),
-    (Command::Check, "not yet"),
     (Command::Expire, "not yet; stock `pgbackrest expire` works on the same repository"),
     (Command::Manifest, "not yet"),
     (Command::RepoRm, "not yet"),
-    (Command::StanzaDelete, "not yet"),
-    (Command::StanzaUpgrade, "not yet"),
     (Command::Verify, "not yet"),
 ];
 
