@@ -53,11 +53,7 @@ pub fn run(program: &str, arguments: &[String], environment: &[(String, String)]
             }
         };
     }
-    let start = Start {
-        program: program.to_owned(),
-        arguments: arguments.to_vec(),
-        environment: environment.to_vec(),
-    };
+    let start = Start { program: program.to_owned(), arguments: arguments.to_vec(), environment: environment.to_vec() };
     run_parsed(parsed, &logger, start, begin)
 }
 

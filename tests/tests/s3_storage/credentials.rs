@@ -111,7 +111,8 @@ async fn os21_credentials_with_little_time_left_are_renewed_with_the_token_of_th
     std::fs::write(token_file.path(), "CANARYROTATED").unwrap();
     put(&storage, "b", b"abc").await.unwrap();
     put(&storage, "c", b"abc").await.unwrap();
-    let tokens: Vec<_> = sts.requests().iter().map(|request| String::from_utf8(request.body.clone()).unwrap()).collect();
+    let tokens: Vec<_> =
+        sts.requests().iter().map(|request| String::from_utf8(request.body.clone()).unwrap()).collect();
     assert_eq!(tokens.len(), 2, "the second ones live long enough");
     assert!(tokens[0].contains("CANARYIDENTITY") && tokens[1].contains("CANARYROTATED"), "{tokens:?}");
     let used: Vec<_> = store

@@ -18,15 +18,15 @@ impl Scene {
         let data = dir.path().join("data");
         let mut side = Side::new(&pgbr::engine(), dir.path().join("backrest"), &data);
         let archive_command = Some(side.engine.archive_command(&side.conf));
-        let cluster =
-            Cluster::started(Version::V15, &data, Options { archive_command, ..Options::default() }).unwrap();
+        let cluster = Cluster::started(Version::V15, &data, Options { archive_command, ..Options::default() }).unwrap();
         side.conf.cluster(&cluster).unwrap();
         Self { dir, cluster, side }
     }
 
     /// Both on the same repository, one after the other.
     fn agree(&self, what: &str, arguments: &[&str]) -> (i32, Vec<String>) {
-        let stock = Side { engine: stock::newest().engine.clone(), conf: self.side.conf.clone(), root: self.side.root.clone() };
+        let stock =
+            Side { engine: stock::newest().engine.clone(), conf: self.side.conf.clone(), root: self.side.root.clone() };
         let (stock, ours) = (shown(&stock.run(arguments)), shown(&self.side.run(arguments)));
         assert_eq!(ours, stock, "{what}");
         ours
@@ -75,7 +75,7 @@ fn check_says_what_the_original_says() {
     let good = pgbr::engine().archive_command(&scene.side.conf);
     for (what, command, code) in [
         ("something else archives", "cp %p /dev/null", 68),
-        ("nothing archives", "", 68),
+        ("something else archives, with success", "true", 68),
         ("behind a shell", &*format!("sh -c 'exec {good}'"), 0),
     ] {
         scene.cluster.set_archive_command(command).unwrap();

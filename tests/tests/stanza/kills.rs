@@ -63,9 +63,7 @@ impl Step {
             Self::Create => create::create(all, cluster(&clusters.old), &context()).await,
             Self::Upgrade => upgrade::upgrade(all, cluster(&clusters.new), &context()).await,
             Self::Delete => delete::look(&repository).await?.remove(&context()).await,
-            Self::SaveArchiveInfo => {
-                repository.update_archive_info(&context(), |_| Ok(Change::Write)).await.map(drop)
-            }
+            Self::SaveArchiveInfo => repository.update_archive_info(&context(), |_| Ok(Change::Write)).await.map(drop),
             Self::SaveBackupInfo => repository.update_backup_info(&context(), |_| Ok(Change::Write)).await.map(drop),
         }
     }
@@ -107,9 +105,12 @@ fn interrupted(side: &mut Side, step: Step, changes: u64, clusters: &Clusters) -
 fn prepared(clusters: &Clusters, name: &str) -> Both {
     let mut both = clusters.both(name);
     both.each(|side| {
-        for (option, value) in
-            [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", PASS), ("compress-type", "none"), ("repo1-bundle", "y")]
-        {
+        for (option, value) in [
+            ("repo1-cipher-type", "aes-256-cbc"),
+            ("repo1-cipher-pass", PASS),
+            ("compress-type", "none"),
+            ("repo1-bundle", "y"),
+        ] {
             side.conf.global(option, value).unwrap();
         }
     });
@@ -254,7 +255,9 @@ fn agree(engines: &[Engine; 2], side: &Side, step: u64) {
     };
     assert_eq!(unlocked(&engines[0]), unlocked(&engines[1]), "step {step}");
     let verified = engines[1].ok(&side.conf, &["verify", "--output=text"]).unwrap().text();
-    assert!(!verified.contains("status: error"), "step {step}: {verified}");
+    // Between the two files of an upgrade the original says this, and the next stanza-upgrade ends it.
+    let half_upgraded = verified.contains("backup info file and archive info file do not match");
+    assert!(half_upgraded || !verified.contains("status: error"), "step {step}: {verified}");
 }
 
 fn restores(engines: &[Engine; 2], side: &Side) {

@@ -23,9 +23,9 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
     }
     let stanzas = &session.parsed.stanzas;
     if stanzas.is_empty() {
-        session.context.warn(
-            "no stanzas found to check\nHINT: are there non-empty stanza sections in the configuration?",
-        );
+        session
+            .context
+            .warn("no stanzas found to check\nHINT: are there non-empty stanza sections in the configuration?");
     }
     for stanza in stanzas {
         session.context.info(format!("check stanza '{stanza}'"));
@@ -44,10 +44,9 @@ async fn check_stanza(session: &Session) -> Result<Outcome, Failure> {
     }
     let primary = primaries.first().map(|connected| server(session, connected)).transpose()?;
     let standby = standbys.first().map(|connected| server(session, connected)).transpose()?;
-    let archive = options.boolean(opt::ARCHIVE_CHECK).then(|| ArchiveRules {
-        refuse_always: options.boolean(opt::ARCHIVE_MODE_CHECK),
-        programs: &ARCHIVE_PROGRAMS,
-    });
+    let archive = options
+        .boolean(opt::ARCHIVE_CHECK)
+        .then(|| ArchiveRules { refuse_always: options.boolean(opt::ARCHIVE_MODE_CHECK), programs: &ARCHIVE_PROGRAMS });
     let check_options = CheckOptions {
         archive,
         archive_timeout: options.time(opt::ARCHIVE_TIMEOUT).unwrap_or(Duration::from_secs(60)),

@@ -20,14 +20,15 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
         if !lock::is_there(&stop_file)? {
             return Err(not_stopped(session)?);
         }
-        if !session.options().boolean(opt::FORCE)
-            && lock::is_there(&session.require_pg_path()?.join("postmaster.pid"))?
+        if !session.options().boolean(opt::FORCE) && lock::is_there(&session.require_pg_path()?.join("postmaster.pid"))?
         {
             return Err(pg_running(session, &repository)?);
         }
     }
-    content.remove(&session.context).await?;
-    lock::remove_if_there(&stop_file)?;
+    if content.is_there() {
+        content.remove(&session.context).await?;
+        lock::remove_if_there(&stop_file)?;
+    }
     Ok(Outcome::Done)
 }
 

@@ -151,12 +151,7 @@ impl WritableRepository {
     }
 
     /// The file, or its copy if the file is missing or damaged, and what is under the main name.
-    async fn load_to_change<T>(
-        &self,
-        main: &StoragePath,
-        kind: &InfoKind<T>,
-        context: &Context,
-    ) -> Result<(T, Basis)> {
+    async fn load_to_change<T>(&self, main: &StoragePath, kind: &InfoKind<T>, context: &Context) -> Result<(T, Basis)> {
         let found = self.load_one(main, kind.parse, context).await;
         let basis = match &found.content {
             Err(error) if error.storage_class() == Some(ErrorClass::Missing) => Basis::Absent,

@@ -14,18 +14,14 @@ use crate::progress::Silent;
 use crate::repository::{RepoIndex, Repository};
 use crate::storage::fault::{Call, Fault, FaultStorage, KeyPattern, Phase, Rule, When};
 use crate::storage::watched::Watched;
-use crate::storage::{ConditionSupport, MemoryOptions, MemoryStorage, Storage};
+use crate::storage::{ConditionSupport, LocalStorage, MemoryOptions, MemoryStorage, Storage};
 use crate::transfer::Budget;
 
 const MAIN: &str = "archive/demo/archive.info";
 const COPY: &str = "archive/demo/archive.info.copy";
 
-const PERSONALITIES: [ConditionSupport; 4] = [
-    ConditionSupport::Checked,
-    ConditionSupport::Unproven,
-    ConditionSupport::Ignored,
-    ConditionSupport::Refused,
-];
+const PERSONALITIES: [ConditionSupport; 4] =
+    [ConditionSupport::Checked, ConditionSupport::Unproven, ConditionSupport::Ignored, ConditionSupport::Refused];
 
 /// What a write to the main file costs beyond the write: the attempt that a store refuses whatever is there.
 fn refused_puts(conditions: ConditionSupport) -> u64 {
@@ -59,10 +55,8 @@ fn repository(storage: Arc<dyn Storage>) -> WritableRepository {
 
 /// A store with an archive.info of one cluster.
 async fn store(conditions: ConditionSupport) -> Arc<MemoryStorage> {
-    let storage = Arc::new(MemoryStorage::new(
-        Arc::new(SystemClock),
-        MemoryOptions { conditions, ..MemoryOptions::default() },
-    ));
+    let storage =
+        Arc::new(MemoryStorage::new(Arc::new(SystemClock), MemoryOptions { conditions, ..MemoryOptions::default() }));
     let info = ArchiveInfo::new(None, PgVersion::V15, SystemId(1));
     repository(storage.clone()).create_archive_info(&info, &context()).await.unwrap();
     storage
@@ -298,4 +292,37 @@ async fn in01_a_damaged_main_file_is_replaced_on_condition_too() {
         adopt(&repository(storage.clone()), 2).await.unwrap();
         assert_eq!((stored(&storage, MAIN), stored(&storage, COPY)), (vec![1, 2], vec![1, 2]), "{conditions:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in05_a_reader_sees_one_whole_version_while_it_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let local: Arc<dyn Storage> = Arc::new(LocalStorage::new(directory.path().to_owned()));
+    let info = ArchiveInfo::new(None, PgVersion::V15, SystemId(1));
+    repository(local.clone()).create_archive_info(&info, &context()).await.unwrap();
+    let done = CancellationToken::new();
+    let (storage, ended) = (local.clone(), done.clone());
+    let reader = tokio::spawn(async move {
+        let (mut reads, mut newest) = (0_u32, 1);
+        while !ended.is_cancelled() {
+            // The main file itself: a fall back to the copy would hide what this looks for.
+            let bytes = storage.read_all(&StoragePath::parse(MAIN).unwrap(), 1 << 20).await;
+            match bytes {
+                Ok(bytes) => {
+                    let seen = clusters(&ArchiveInfo::parse(&bytes).unwrap()).len();
+                    assert!(seen >= newest, "an older version came back");
+                    newest = seen;
+                    reads += 1;
+                }
+                // It was replaced while it was read: said, not mixed up.
+                Err(error) => assert_eq!(error.class(), ErrorClass::Conflict, "{error}"),
+            }
+        }
+        reads
+    });
+    for id in 2..150 {
+        adopt(&repository(local.clone()), id).await.unwrap();
+    }
+    done.cancel();
+    assert!(reader.await.unwrap() > 20, "the reader hardly came to read");
 }

@@ -60,8 +60,9 @@ pub async fn check(
 ) -> Result<()> {
     match (primary, standby) {
         (None, None) => {
-            return Err(Error::new(ErrorKind::Config, "no database found")
-                .hint("check indexed pg-path/pg-host configurations"));
+            return Err(
+                Error::new(ErrorKind::Config, "no database found").hint("check indexed pg-path/pg-host configurations")
+            );
         }
         (None, Some(_)) => {
             return Err(Error::new(ErrorKind::Config, "primary database not found")

@@ -118,7 +118,8 @@ async fn is_half_made(repository: &WritableRepository, cluster: StanzaCluster, c
     let own = [info.file_name().to_owned(), path::copy_of(&info).file_name().to_owned()];
     let storage = repository.storage();
     let archive = storage.list_all(&path::archive_stanza(stanza), &ListOptions::default()).await?;
-    if !archive.iter().all(|entry| own.contains(&entry.name)) || !is_empty(repository, &path::backup_stanza(stanza)).await?
+    if !archive.iter().all(|entry| own.contains(&entry.name))
+        || !is_empty(repository, &path::backup_stanza(stanza)).await?
     {
         return Ok(false);
     }

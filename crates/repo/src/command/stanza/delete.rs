@@ -13,6 +13,7 @@ use crate::storage::{ListOptions, StorageExt, StoragePath};
 #[derive(Debug)]
 pub struct StanzaContent<'a> {
     repository: &'a WritableRepository,
+    is_there: bool,
     has_archive: bool,
     has_backup: bool,
 }
@@ -25,13 +26,20 @@ pub async fn look(repository: &WritableRepository) -> Result<StanzaContent<'_>> 
     let stanza = repository.stanza();
     let has_archive = has_entries(repository, &path::archive_stanza(stanza)).await?;
     let has_backup = has_entries(repository, &path::backup_stanza(stanza)).await?;
-    Ok(StanzaContent { repository, has_archive, has_backup })
+    let is_there = has_archive || has_backup || may_have_directories(repository).await?;
+    Ok(StanzaContent { repository, is_there, has_archive, has_backup })
 }
 
 impl StanzaContent<'_> {
     /// Whether nothing of the stanza is there, but for empty directories.
     pub fn is_empty(&self) -> bool {
         !(self.has_archive || self.has_backup)
+    }
+
+    /// Whether there may be something to remove, if only empty directories. Where there are no directories that cannot be
+    /// told, and it is taken for so.
+    pub fn is_there(&self) -> bool {
+        self.is_there
     }
 
     /// Removes it. The caller has made sure that no command of this stanza runs or begins, on any host.
@@ -56,6 +64,13 @@ impl StanzaContent<'_> {
         }
         Ok(())
     }
+}
+
+async fn may_have_directories(repository: &WritableRepository) -> Result<bool> {
+    let (stanza, storage) = (repository.stanza(), repository.storage());
+    Ok(!storage.capabilities().directories
+        || storage.exists(&path::archive_stanza(stanza)).await?
+        || storage.exists(&path::backup_stanza(stanza)).await?)
 }
 
 async fn has_entries(repository: &WritableRepository, directory: &StoragePath) -> Result<bool> {

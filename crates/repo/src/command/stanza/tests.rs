@@ -17,9 +17,7 @@ use crate::progress::{Context, Silent};
 use crate::repository::{Change, RepoIndex, Repository, WritableRepository};
 use crate::storage::fault::{Call, Fault, Phase, Rule, When};
 use crate::storage::watched::Watched;
-use crate::storage::{
-    ErrorClass, FaultStorage, MemoryOptions, MemoryStorage, Storage, StorageExt, StoragePath,
-};
+use crate::storage::{ErrorClass, FaultStorage, MemoryOptions, MemoryStorage, Storage, StorageExt, StoragePath};
 use crate::transfer::Budget;
 
 const FILES: [&str; 4] = [

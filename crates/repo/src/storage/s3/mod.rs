@@ -60,9 +60,7 @@ use super::{
 use crate::clock::Clock;
 
 pub use self::endpoint::{EndpointError, S3Endpoint};
-pub use self::options::{
-    METADATA_URL, PART_SIZE_BYTES_MAX, PART_SIZE_BYTES_MIN, S3Credentials, S3Options, UriStyle,
-};
+pub use self::options::{METADATA_URL, PART_SIZE_BYTES_MAX, PART_SIZE_BYTES_MIN, S3Credentials, S3Options, UriStyle};
 
 /// The options cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]

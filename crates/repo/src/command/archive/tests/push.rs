@@ -4,17 +4,17 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
-use crate::storage::watched::Watched;
 use super::world::{
     MIB, SEGMENT, World, damage, encode, info_paths, kind, memory, only_object, other_cluster, other_version,
     segment_of, storage, wal_objects,
 };
+use crate::command::archive::WalSource;
 use crate::command::archive::get::Got;
 use crate::command::archive::push::{PushOptions, push};
-use crate::command::archive::WalSource;
 use crate::error::ErrorKind;
 use crate::format::CompressType;
 use crate::storage::fault::{Call, Fault, FaultStorage, KeyPattern, Phase, Rule, When};
+use crate::storage::watched::Watched;
 use crate::storage::{ErrorClass, Storage, StorageExt};
 
 #[tokio::test(start_paused = true)]

@@ -65,9 +65,8 @@ impl Relay {
     async fn exchange(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let mut request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
         if let Some(to) = &self.to {
-            let uri: Uri = format!("{to}/").parse().map_err(|error: http::uri::InvalidUri| {
-                ConnectorError::user(error.into())
-            })?;
+            let uri: Uri =
+                format!("{to}/").parse().map_err(|error: http::uri::InvalidUri| ConnectorError::user(error.into()))?;
             if request.headers().contains_key(header::HOST)
                 && let Some(host) = uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok())
             {
