@@ -72,7 +72,6 @@ fn check_unmoved(repository: &WritableRepository, is_unmoved: bool) -> Result<()
     Err(Error::new(ErrorKind::FileInvalid, message).hint("run stanza-upgrade again for the cluster that is to stay."))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "passed to map_err")]
 fn full(error: HistoryFull) -> Error {
     Error::new(ErrorKind::FileInvalid, error.to_string())
 }
