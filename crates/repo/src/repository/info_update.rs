@@ -106,6 +106,32 @@ impl WritableRepository {
         self.update_info(&path::backup_info(self.stanza()), &BACKUP_INFO, context, change).await
     }
 
+    /// Replaces archive.info and its copy, whatever is there.
+    ///
+    /// # Errors
+    /// The storage's.
+    #[cfg(any(test, feature = "conformance"))]
+    pub async fn save_archive_info(&self, info: &ArchiveInfo, context: &Context) -> Result<()> {
+        let change = |now: &mut ArchiveInfo| {
+            now.clone_from(info);
+            Ok(Change::Write)
+        };
+        self.update_archive_info(context, change).await.map(drop)
+    }
+
+    /// Replaces backup.info and its copy, whatever is there.
+    ///
+    /// # Errors
+    /// The storage's.
+    #[cfg(any(test, feature = "conformance"))]
+    pub async fn save_backup_info(&self, info: &BackupInfo, context: &Context) -> Result<()> {
+        let change = |now: &mut BackupInfo| {
+            now.clone_from(info);
+            Ok(Change::Write)
+        };
+        self.update_backup_info(context, change).await.map(drop)
+    }
+
     async fn create_info(&self, main: &StoragePath, plain: &[u8], context: &Context) -> Result<()> {
         let body = self.encode_info(main, plain, context)?;
         match self.write_pair(main, body, &Basis::Absent).await? {

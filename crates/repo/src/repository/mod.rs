@@ -8,9 +8,11 @@ mod archive_wait;
 mod generation;
 mod info_store;
 mod info_update;
+mod latest;
 mod manifest_store;
 mod open;
 mod recode;
+mod reconcile;
 mod stored_file;
 
 pub use archive::{Archive, ArchivedFile};
@@ -21,4 +23,5 @@ pub use info_update::Change;
 pub use manifest_store::ManifestFile;
 pub use open::{RepoIndex, Repository, WritableRepository};
 pub use recode::StoredAs;
+pub(crate) use reconcile::{Purpose, Reconciled};
 pub use stored_file::{decode_all, encode_all};
