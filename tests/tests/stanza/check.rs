@@ -113,7 +113,7 @@ fn check_says_what_the_original_says() {
 
 #[test]
 fn ours_knows_its_own_name_in_archive_command_and_stanzas_without_naming_them() {
-    let mut scene = Scene::new();
+    let scene = Scene::new();
     pgbr::engine().ok(&scene.side.conf, &["stanza-create"]).unwrap();
     // Nothing in this command says pgbackrest.
     let link = scene.dir.path().join("pgbr");
