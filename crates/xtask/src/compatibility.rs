@@ -26,14 +26,13 @@ const COMMANDS_LATER: [(Command, &str); 8] = [
 ];
 
 /// What works in part.
-const COMMANDS_IN_PART: [(Command, &str); 3] = [
+const COMMANDS_IN_PART: [(Command, &str); 2] = [
     (Command::ArchiveGet, "synchronously; `archive-async` is accepted with a warning"),
     (Command::ArchivePush, "synchronously; `archive-async` is accepted with a warning"),
-    (Command::Backup, "`--type=full`; `diff` and `incr` on top of a full are refused, never made wrongly"),
 ];
 
 /// Options that are known and not acted on yet.
-const OPTIONS_LATER: [(&str, &str); 22] = [
+const OPTIONS_LATER: [(&str, &str); 16] = [
     ("archive-async", "files are pushed and fetched synchronously, with a warning"),
     ("archive-expire-before", "not yet: expire"),
     ("archive-get-queue-max", "not yet: asynchronous archiving"),
@@ -42,12 +41,6 @@ const OPTIONS_LATER: [(&str, &str); 22] = [
     ("expire-auto", "a warning says that expire was not run"),
     ("manifest-save-threshold", "the manifest is saved at the start and at the end"),
     ("oldest", "not yet: expire"),
-    ("repo-block", "restored; refused when a backup is to be written with it"),
-    ("repo-block-age-map", "not yet: written backups"),
-    ("repo-block-checksum-size-map", "not yet: written backups"),
-    ("repo-block-size-map", "not yet: written backups"),
-    ("repo-block-size-super", "not yet: written backups"),
-    ("repo-block-size-super-full", "not yet: written backups"),
     ("repo-hardlink", "not yet"),
     ("repo-retention-archive", "not yet: expire"),
     ("repo-retention-archive-type", "not yet: expire"),

@@ -103,17 +103,14 @@ impl Stage {
             links: LinkPolicy::Any,
             compress: Compression::NONE,
             bundle: bundled.then_some(BundleOptions { size_bytes: 64 * 1024, limit_bytes: 256 * 1024 }),
+            block: None,
+            delta: false,
             resume: true,
             symlinks: true,
             annotations: Annotations::default(),
             time_zone: jiff_utc(),
             process_max: 2,
-            recorded: RecordedOptions {
-                buffer_size_bytes: 1024 * 1024,
-                compress_level_network: 1,
-                delta: false,
-                hardlink: false,
-            },
+            recorded: RecordedOptions { buffer_size_bytes: 1024 * 1024, compress_level_network: 1, hardlink: false },
         }
     }
 

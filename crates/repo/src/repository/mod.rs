@@ -4,6 +4,7 @@
 //! change anything.
 
 mod archive;
+mod block_map;
 mod info_store;
 mod manifest_store;
 mod open;
@@ -11,6 +12,7 @@ mod recode;
 mod stored_file;
 
 pub use archive::{Archive, ArchivedFile};
+pub use block_map::{BLOCK_MAP_BYTES_MAX, BlockMapPlace, block_geometry, block_map_bytes, decode_block_map};
 pub use info_store::INFO_BYTES_MAX;
 pub use manifest_store::ManifestFile;
 pub use open::{RepoIndex, Repository, WritableRepository};

@@ -10,15 +10,21 @@
 
 mod archive_check;
 mod archive_copy;
+mod block_size;
+mod blocks;
 mod build;
+mod changes;
 mod cluster;
+mod compare;
 mod complete;
+mod delta;
 mod directories;
 mod file;
 mod label;
 mod leftovers;
 mod options;
 mod plan;
+mod prepare;
 mod prior;
 mod process;
 mod reconcile;
@@ -37,16 +43,21 @@ use crate::db::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Passphrase;
 use crate::format::manifest::{self, Completion, ManifestOptions};
-use crate::format::{CipherPass, Manifest, RawText};
+use crate::format::{BackupType, CipherPass, Manifest, RawText};
 use crate::pgdata::{DataRoots, Scan};
 use crate::progress::{Context, cancelled};
 use crate::repository::{Archive, WritableRepository};
 
 use archive_check::wait_for_range;
+pub use block_size::{BlockRuleError, BlockRules};
+use changes::Action;
 use cluster::{Cluster, blocking, scan_directory};
 use file::Copier;
 pub use jiff::tz::TimeZone;
-pub use options::{ArchiveCheck, BackupOptions, BackupOutcome, BundleOptions, PageOptions, RecordedOptions};
+use label::Naming;
+pub use options::{
+    ArchiveCheck, BackupOptions, BackupOutcome, BlockOptions, BundleOptions, PageOptions, RecordedOptions,
+};
 use process::Process;
 use reconcile::Reconciled;
 pub use servers::{Servers, Standby};
@@ -72,19 +83,23 @@ pub async fn backup(
 ) -> Result<BackupOutcome> {
     let database = servers.leader();
     let mut reconciled = unless_cancelled(context, reconcile::load(repository, context)).await?;
-    let cluster = Cluster::identify(&reconciled.info, options, database.is_some(), context).await?;
+    let mut cluster = Cluster::identify(&reconciled.info, options, database.is_some(), context).await?;
     let archive = open_archive(repository, database, options, context).await?;
     let timestamp_start_s = cluster::now_s(database, context).await?;
-    prior::require_full(&reconciled.info, options, context)?;
+    let mut options = options.clone();
+    let settling = prior::settle(repository, &reconciled.info, &mut options, &mut cluster, context);
+    let prior = unless_cancelled(context, settling).await?;
+    let options = &options;
 
     let started = unless_cancelled(context, begin(servers, &cluster, archive.as_ref(), options, context)).await?;
     let (scan, roots) = scan_cluster(&cluster, started.as_ref(), options, context).await?;
     let copy_start_s = cluster::end_of_second_s(database, context).await?;
 
     leftovers::remove(repository, &mut reconciled, options, context).await?;
-    let zone = &options.time_zone;
-    let label = label::claim(repository, &reconciled, timestamp_start_s, zone, context).await?;
-    let backup_pass = new_pass(repository, context)?;
+    let base = prior.as_ref().map(|prior| (options.backup_type, prior.label()));
+    let naming = Naming { zone: &options.time_zone, base };
+    let label = label::claim(repository, &reconciled, &naming, timestamp_start_s, context).await?;
+    let backup_pass = backup_pass(repository, prior.as_ref(), context)?;
     let begin = build::Begin {
         label,
         backup_pass: backup_pass.as_ref().map(|pass| CipherPass::new(pass.expose().to_vec())),
@@ -92,8 +107,11 @@ pub async fn backup(
         copy_start_s,
         online: database.is_some(),
     };
-    let manifest = build::manifest(&scan, begin, &cluster, options, context)?;
+    let mut manifest = build::manifest(&scan, begin, prior.as_ref(), &cluster, options, context)?;
     drop(scan);
+    let start = started.as_ref().map(|started| started.segment);
+    let actions = changes::settle(&mut manifest, prior.as_ref(), start, context)?;
+    drop(prior);
     let copier = Copier {
         roots: Arc::new(roots),
         pgdata: options.pg_path.as_os_str().as_bytes().into(),
@@ -104,6 +122,7 @@ pub async fn backup(
         version_force: options.version_force,
         copied_control: Arc::default(),
         stores_empty: options.bundle.is_none(),
+        reporter: Arc::clone(&context.reporter),
     };
     let standby_roots = match (servers.helper(), &started) {
         (Some(standby), Some(started)) => {
@@ -111,8 +130,16 @@ pub async fn backup(
         }
         _ => None,
     };
-    let standby_roots = standby_roots.map(Arc::new);
-    let run = Run { repository, servers, standby_roots, options, context, reconciled: &reconciled, cluster: &cluster };
+    let run = Run {
+        repository,
+        servers,
+        standby_roots: standby_roots.map(Arc::new),
+        options,
+        context,
+        reconciled: &reconciled,
+        cluster: &cluster,
+        actions: &actions,
+    };
     run.labelled(Arc::new(manifest), copier, started, archive).await
 }
 
@@ -144,6 +171,8 @@ struct Run<'a> {
     context: &'a Context,
     reconciled: &'a Reconciled,
     cluster: &'a Cluster,
+    /// What is done with each file of the manifest, by position.
+    actions: &'a [Action],
 }
 
 impl Run<'_> {
@@ -195,12 +224,12 @@ impl Run<'_> {
     }
 
     async fn copy(&self, manifest: &mut Manifest, copier: &Copier) -> Result<()> {
-        if self.options.bundle.is_none() {
+        if self.options.bundle.is_none() && manifest.backup_type() == BackupType::Full {
             directories::create(self.repository, manifest, self.options.symlinks).await?;
         }
         let has_helper = self.servers.helper().is_some();
         let is_from_primary = |name: &[u8]| has_helper && !self.cluster.layout.is_replayed(name);
-        let plan = plan::plan(manifest, self.options.bundle, is_from_primary);
+        let plan = plan::plan(manifest, self.actions, self.options.bundle, is_from_primary);
         let process = Process {
             repository: self.repository,
             servers: self.servers,
@@ -208,6 +237,7 @@ impl Run<'_> {
             cluster: self.cluster,
             options: self.options,
             copier,
+            actions: self.actions,
             context: self.context,
         };
         process.run(manifest, plan).await
@@ -308,8 +338,16 @@ async fn scan_cluster(
     Ok((found, roots))
 }
 
-/// A passphrase for the files of this backup and of those that will be based on it.
-fn new_pass(repository: &WritableRepository, context: &Context) -> Result<Option<Passphrase>> {
+/// The passphrase of the files: that of the prior backup, or a new one for this backup and those that will be based on
+/// it.
+fn backup_pass(
+    repository: &WritableRepository,
+    prior: Option<&Manifest>,
+    context: &Context,
+) -> Result<Option<Passphrase>> {
+    if let Some(prior) = prior {
+        return repository.backup_passphrase(prior);
+    }
     if !repository.is_encrypted() {
         return Ok(None);
     }

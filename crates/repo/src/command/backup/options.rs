@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use super::block_size::BlockRules;
 use crate::filter::Compression;
 use crate::format::backup_entry::BackupSizes;
 use crate::format::{Annotations, BackupLabel, BackupType};
@@ -41,6 +42,10 @@ pub struct BackupOptions {
     pub compress: Compression,
     /// Small files go into bundles (`repo-bundle`); `None` stores each file in an object of its own.
     pub bundle: Option<BundleOptions>,
+    /// Only changed blocks of files are stored (`repo-block`); `None` stores files whole. Needs bundles.
+    pub block: Option<BlockOptions>,
+    /// Compare contents where times and sizes are the same as in the prior backup (`delta`).
+    pub delta: bool,
     /// Keep what a later backup can go on with (`resume`).
     pub resume: bool,
     /// Keep the link `latest` and the links of tablespaces, where the repository is a directory (`repo-symlink`).
@@ -84,15 +89,24 @@ pub struct BundleOptions {
     pub limit_bytes: u64,
 }
 
-/// Options that have no effect on a full backup here but stand in its manifest.
+/// How files are cut into blocks.
+#[derive(Debug, Clone)]
+pub struct BlockOptions {
+    /// Which files, and into which blocks.
+    pub rules: BlockRules,
+    /// The plain size of a super block in a full backup (`repo-block-size-super-full`).
+    pub size_super_full_bytes: u64,
+    /// The same in a differential or incremental one (`repo-block-size-super`).
+    pub size_super_bytes: u64,
+}
+
+/// Options that have no effect here but stand in the manifest.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordedOptions {
     /// `buffer-size`
     pub buffer_size_bytes: u64,
     /// `compress-level-network`
     pub compress_level_network: i32,
-    /// `delta`
-    pub delta: bool,
     /// `repo-hardlink`
     pub hardlink: bool,
 }

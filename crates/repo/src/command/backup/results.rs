@@ -62,7 +62,7 @@ impl<'a> Results<'a> {
         Ok(())
     }
 
-    /// Takes vanished files out of the manifest.
+    /// Takes vanished files out of the manifest, and tells which files other backups have.
     pub(super) fn finish(mut self) {
         self.vanished.sort_unstable();
         let mut position = 0;
@@ -71,6 +71,9 @@ impl<'a> Results<'a> {
             position += 1;
             keep
         });
+        for file in self.manifest.files().iter().filter(|file| file.reference.is_some()) {
+            self.context.detail(format!("reference {} to {}", file.name(), self.manifest.stored_in(file)));
+        }
         if self.invalid_files > 0 {
             self.context.warn(format!("invalid page checksums found in {} file(s)", self.invalid_files));
         }
@@ -91,6 +94,14 @@ impl<'a> Results<'a> {
                 self.vanished.push(position);
                 return Ok(());
             }
+            Copied::Unchanged => {
+                let (size_bytes, checksum) = (file.size_bytes, checksum_text(file.size_bytes, file.checksum));
+                detail(format!(
+                    "match file from prior backup {shown} ({}){checksum}",
+                    self.sizes(original_bytes, size_bytes)
+                ));
+                return Ok(());
+            }
             Copied::Emptied => {
                 detail(format!("store truncated file {shown} ({})", self.sizes(original_bytes, 0)));
                 CopiedFile {
@@ -100,15 +111,15 @@ impl<'a> Results<'a> {
                     checksum_repo: None,
                     bundle: None,
                     map_size_bytes: 0,
-                    page_checksums: file.page_checksums.clone(),
+                    page_checksums: match file.page_checksums {
+                        PageChecksums::NotChecked => PageChecksums::NotChecked,
+                        _ => PageChecksums::Valid,
+                    },
                 }
             }
             Copied::Stored(stored) => {
                 let place = bundle.map(|id| format!("bundle {}/{}, ", id.number(), stored.offset_bytes));
-                let checksum = match stored.size_bytes {
-                    0 => String::new(),
-                    _ => format!(" checksum {}", stored.checksum),
-                };
+                let checksum = checksum_text(stored.size_bytes, Some(stored.checksum));
                 detail(format!(
                     "backup file {shown} ({}{}){checksum}",
                     place.unwrap_or_default(),
@@ -170,6 +181,10 @@ fn shown(pgdata: &[u8], file: &FileRow) -> String {
     DisplayPath(&path_in_pgdata(pgdata, file.name().as_bytes())).to_string()
 }
 
+fn checksum_text(size_bytes: u64, checksum: Option<Checksum>) -> String {
+    checksum.filter(|_| size_bytes > 0).map_or_else(String::new, |checksum| format!(" checksum {checksum}"))
+}
+
 fn recorded(stored: StoredBytes, bundle: Option<BundleId>) -> CopiedFile {
     CopiedFile {
         size_bytes: stored.size_bytes,
@@ -177,7 +192,7 @@ fn recorded(stored: StoredBytes, bundle: Option<BundleId>) -> CopiedFile {
         size_repo_bytes: stored.size_repo_bytes,
         checksum_repo: stored.checksum_repo,
         bundle: bundle.map(|id| BundlePlace { id, offset_bytes: stored.offset_bytes }),
-        map_size_bytes: 0,
+        map_size_bytes: stored.map_size_bytes,
         page_checksums: stored.pages,
     }
 }

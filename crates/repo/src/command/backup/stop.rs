@@ -11,6 +11,7 @@ use super::servers::Servers;
 use super::start::Started;
 use crate::db::BackupStop;
 use crate::error::{Error, ErrorKind, Result};
+use crate::filter::Form;
 use crate::format::Manifest;
 use crate::format::ManifestName;
 use crate::format::manifest::{CopiedFile, FileRow, PageChecksums, ScannedFile};
@@ -119,6 +120,10 @@ async fn put(
         name: full_name.as_bytes().to_vec(),
         read: SourceRead::Plain(ReadLimit::End),
         pages: None,
+        form: Form::Standard,
+        blocks: None,
+        expected: None,
+        compare_first: false,
     };
     let (copier, size_bytes) = (copier.clone(), content.len() as u64);
     let stored = transfer::store(target, &context.budget, move |out| {
