@@ -7,5 +7,6 @@ mod cluster;
 mod crash;
 mod fake;
 mod repository;
+mod resume;
 mod server;
 mod stage;

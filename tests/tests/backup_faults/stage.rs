@@ -106,6 +106,7 @@ impl Stage {
             block: None,
             delta: false,
             resume: true,
+            manifest_save_threshold_bytes: 1,
             symlinks: true,
             annotations: Annotations::default(),
             time_zone: jiff_utc(),

@@ -9,6 +9,7 @@ mod info_store;
 mod manifest_store;
 mod open;
 mod recode;
+mod stored_digest;
 mod stored_file;
 
 pub use archive::{Archive, ArchivedFile};

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use super::directories;
 use super::options::{BackupOptions, BackupOutcome};
+use super::ownership::Ownership;
 use super::reconcile::Reconciled;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Passphrase;
-use crate::format::{BackupEntry, Manifest, path};
+use crate::format::{BackupEntry, Manifest};
 use crate::progress::{Context, size_text};
 use crate::repository::WritableRepository;
-use crate::storage::StorageExt;
 
 /// Makes the backup complete and lists it.
 ///
@@ -20,7 +20,7 @@ use crate::storage::StorageExt;
 /// one stored, and the storage's. Before backup.info is written nothing is listed.
 pub(super) async fn complete(
     repository: &WritableRepository,
-    reconciled: &Reconciled,
+    (reconciled, ownership): (&Reconciled, &Ownership<'_>),
     manifest: &Arc<Manifest>,
     passphrase: Option<&Passphrase>,
     options: &BackupOptions,
@@ -29,10 +29,11 @@ pub(super) async fn complete(
     let label = manifest.label();
     manifest.validate().map_err(|error| Error::new(ErrorKind::Format, error.to_string()))?;
     let entry = manifest.backup_entry().map_err(|error| Error::new(ErrorKind::Format, error.to_string()))?;
-    check_ours(repository, manifest).await?;
+    ownership.check().await?;
 
     repository.storage().flush().await?;
-    repository.save_manifest_copy(manifest, passphrase, context).await?;
+    // What is written after somebody else took the directory would be half a backup.
+    ownership.save(manifest, passphrase, context).await?;
     repository.save_manifest_main(&label, context).await?;
     repository.save_manifest_history(manifest, passphrase, context).await?;
     directories::link_latest(repository, &label, options.symlinks, context).await;
@@ -46,17 +47,6 @@ pub(super) async fn complete(
         size_text(entry.sizes.size_delta_bytes)
     ));
     Ok(BackupOutcome { label, sizes: entry.sizes, file_total, has_page_errors: entry.error == Some(true) })
-}
-
-/// A backup on another host takes an unfinished one for a left-over and removes it. What is written after that would be
-/// half a backup (faults.md BK15): its copy of the manifest, there from the beginning, tells.
-async fn check_ours(repository: &WritableRepository, manifest: &Manifest) -> Result<()> {
-    let copy = path::manifest_copy(repository.stanza(), &manifest.label());
-    if repository.storage().exists(&copy).await? {
-        return Ok(());
-    }
-    let message = format!("'{copy}' was removed while the backup ran");
-    Err(Error::new(ErrorKind::FileMissing, message).hint("is another backup of this stanza running on another host?"))
 }
 
 /// Adds the backup to backup.info as it is now: hours may have passed since it was read.

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::blocks::Blocks;
 use super::cluster::control_in;
+use super::resume::KeptFile;
 use crate::clock::Random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::order::{self, StoreSpec};
@@ -63,6 +64,8 @@ pub(super) struct Source {
     pub(super) expected: Option<Digest>,
     /// Look for that before anything is encoded.
     pub(super) compare_first: bool,
+    /// What an unfinished backup has stored of it, if this one goes on with that.
+    pub(super) kept: Option<KeptFile>,
 }
 
 /// How a file is read.
@@ -83,6 +86,8 @@ pub(super) enum Copied {
     Emptied,
     /// It is what the prior backup has.
     Unchanged,
+    /// It is what an unfinished backup stored, and that is still there.
+    Resumed,
     /// It is stored.
     Stored(StoredBytes),
 }

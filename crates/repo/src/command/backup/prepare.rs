@@ -5,6 +5,7 @@ use super::changes::Action;
 use super::file::{BUFFER_BYTES, HELD_BYTES_MAX, Source, SourceRead};
 use super::plan::{Job, is_in_blocks};
 use super::process::Process;
+use super::resume::KeptFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{Digest, Form, PageCheck};
 use crate::format::block_map::BlockMapFacts;
@@ -105,6 +106,10 @@ impl Process<'_> {
             blocks: self.blocks(manifest, position, row, place.bundle)?,
             expected,
             compare_first: *action == Action::Compare && expected.is_some(),
+            kept: match self.kept.has(position) {
+                true => KeptFile::of(row, manifest.options().delta == Some(true)),
+                false => None,
+            },
         })
     }
 

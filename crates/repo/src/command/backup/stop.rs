@@ -124,6 +124,7 @@ async fn put(
         blocks: None,
         expected: None,
         compare_first: false,
+        kept: None,
     };
     let (copier, size_bytes) = (copier.clone(), content.len() as u64);
     let stored = transfer::store(target, &context.budget, move |out| {
