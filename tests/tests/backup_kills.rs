@@ -137,7 +137,7 @@ impl Point {
                 *left -= 1;
                 return false;
             }
-            drop(sender.send(()));
+            sender.send(()).unwrap_or_default();
             true
         }));
         receiver

@@ -1,6 +1,5 @@
 //! Whether a file is still what the prior backup has, by its checksum: before it is encoded for nothing. Blocking.
 
-use super::cluster::control_in;
 use super::file::{BUFFER_BYTES, Copied, Copier, Source, SourceRead, fill};
 use crate::error::Result;
 use crate::filter::{Digest, Hasher};
@@ -51,7 +50,7 @@ impl Copier {
 
     fn digest_within(&self, source: &Source, buffer: &mut [u8]) -> Result<Option<Digest>> {
         Ok(match source.read {
-            SourceRead::Control => Some(Digest::of(&control_in(&self.roots, self.version_force)?.bytes)),
+            SourceRead::Control => Some(Digest::of(&self.read_control()?)),
             SourceRead::Plain(limit) => match SourceFile::open(&self.roots, &source.name, limit)? {
                 None => None,
                 Some(mut file) => Some(digest(&mut file, buffer)?),

@@ -9,15 +9,17 @@ use super::ownership::Ownership;
 use super::reconcile::Reconciled;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Passphrase;
-use crate::format::{BackupEntry, Manifest};
+use crate::format::backup_info::BackupInfoError;
+use crate::format::{BackupEntry, BackupLabel, Manifest, path};
 use crate::progress::{Context, size_text};
 use crate::repository::WritableRepository;
+use crate::storage::StorageExt;
 
 /// Makes the backup complete and lists it.
 ///
 /// # Errors
 /// [`ErrorKind::Format`] when a file was not copied, [`ErrorKind::FileMissing`] when another backup removed what this
-/// one stored, and the storage's. Before backup.info is written nothing is listed.
+/// one stored, [`ErrorKind::BackupSetInvalid`] when a backup that this one refers to was removed, and the storage's. Before backup.info is written nothing is listed.
 pub(super) async fn complete(
     repository: &WritableRepository,
     (reconciled, ownership): (&Reconciled, &Ownership<'_>),
@@ -30,6 +32,7 @@ pub(super) async fn complete(
     manifest.validate().map_err(|error| Error::new(ErrorKind::Format, error.to_string()))?;
     let entry = manifest.backup_entry().map_err(|error| Error::new(ErrorKind::Format, error.to_string()))?;
     ownership.check().await?;
+    check_references(repository, manifest).await?;
 
     repository.storage().flush().await?;
     // What is written after somebody else took the directory would be half a backup.
@@ -49,6 +52,21 @@ pub(super) async fn complete(
     Ok(BackupOutcome { label, sizes: entry.sizes, file_total, has_page_errors: entry.error == Some(true) })
 }
 
+/// Somebody may have removed a backup that has files of this one: then this one could not be restored (faults.md BK16).
+async fn check_references(repository: &WritableRepository, manifest: &Manifest) -> Result<()> {
+    for label in manifest.references().iter().filter(|label| **label != manifest.label()) {
+        if !repository.storage().exists(&path::manifest(repository.stanza(), label)).await? {
+            return Err(needed(label));
+        }
+    }
+    Ok(())
+}
+
+fn needed(label: &BackupLabel) -> Error {
+    let message = format!("backup {label}, which has files of this backup, was removed while it ran");
+    Error::new(ErrorKind::BackupSetInvalid, message).hint("was expire run on another host? Make another backup.")
+}
+
 /// Adds the backup to backup.info as it is now: hours may have passed since it was read.
 async fn list(
     repository: &WritableRepository,
@@ -61,7 +79,10 @@ async fn list(
         return Err(Error::new(ErrorKind::BackupMismatch, "the stanza was upgraded while the backup ran"));
     }
     reconciled.apply(&mut info);
-    info.add(entry).map_err(|error| Error::new(ErrorKind::FileInvalid, error.to_string()))?;
+    info.add(entry).map_err(|error| match error {
+        BackupInfoError::Needs { needed: label, .. } => needed(&label),
+        error => Error::new(ErrorKind::FileInvalid, error.to_string()),
+    })?;
     repository.save_backup_info(&info, context).await
 }
 

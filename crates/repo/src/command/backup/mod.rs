@@ -149,7 +149,7 @@ pub async fn backup(
         codecs: context.codecs.clone(),
         random: Arc::clone(&context.random),
         version_force: options.version_force,
-        copied_control: Arc::default(),
+        control: Arc::default(),
         stores_empty: options.bundle.is_none(),
         reporter: Arc::clone(&context.reporter),
     };
