@@ -237,7 +237,7 @@ impl Run<'_> {
                 archive_copy::copy(self.repository, archive, wal, manifest, storing, self.context).await?;
             }
         }
-        self.context.check_cancelled()?;
+        self.resumable(self.context.check_cancelled(), &manifest, passphrase).await?;
         self.context.info(format!("new backup label = {}", manifest.label()));
         complete::complete(
             self.repository,
