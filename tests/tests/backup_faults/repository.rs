@@ -28,7 +28,10 @@ async fn bk15_two_backups_at_once_have_two_names_and_no_half_one_is_listed() {
     let listed = stage.listed().await;
     let finished: Vec<_> = [&first, &second].into_iter().flatten().map(|outcome| outcome.label).collect();
     for error in [first, second].into_iter().filter_map(Result::err) {
-        assert!(matches!(error.kind(), ErrorKind::FileMissing | ErrorKind::FileWrite | ErrorKind::LockAcquire), "{error}");
+        assert!(
+            matches!(error.kind(), ErrorKind::FileMissing | ErrorKind::FileWrite | ErrorKind::LockAcquire),
+            "{error}"
+        );
     }
     for label in &listed {
         assert!(finished.contains(label));

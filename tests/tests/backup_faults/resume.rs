@@ -66,7 +66,7 @@ async fn bk14_what_is_whole_is_used_again() {
         );
         assert!(stage.log.lines(Level::Warn).contains(&warning));
         // pg_control is copied again, always; of a bundled backup only what is not in a bundle can be used.
-        let expected = if bundled { 1 } else { 6 };
+        let expected = if bundled { 1 } else { 7 };
         assert_eq!(resumed(&stage), expected, "{:?}", stage.log.lines(Level::Detail));
     }
 }

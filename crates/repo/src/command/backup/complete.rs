@@ -3,16 +3,14 @@
 
 use std::sync::Arc;
 
-use super::directories;
 use super::options::{BackupOptions, BackupOutcome};
 use super::ownership::Ownership;
-use super::reconcile::Reconciled;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Passphrase;
 use crate::format::backup_info::BackupInfoError;
 use crate::format::{BackupEntry, BackupLabel, Manifest, path};
 use crate::progress::{Context, size_text};
-use crate::repository::WritableRepository;
+use crate::repository::{Reconciled, WritableRepository};
 use crate::storage::StorageExt;
 
 /// Makes the backup complete and lists it.
@@ -39,7 +37,7 @@ pub(super) async fn complete(
     ownership.save(manifest, passphrase, context).await?;
     repository.save_manifest_main(&label, context).await?;
     repository.save_manifest_history(manifest, passphrase, context).await?;
-    directories::link_latest(repository, &label, options.symlinks, context).await;
+    repository.link_latest(&label, options.symlinks, context).await;
     list(repository, reconciled, entry.clone(), context).await?;
     touch_archive_info(repository, context).await?;
 

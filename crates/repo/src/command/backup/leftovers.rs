@@ -1,13 +1,12 @@
 //! What an earlier backup left behind when it was killed (repository-behaviour.md §4.8, §4.13).
 
 use super::options::BackupOptions;
-use super::reconcile::Reconciled;
 use super::resume;
 use crate::error::Result;
 use crate::format::{BackupLabel, BackupType, Manifest, path};
 use crate::postgres::PgVersion;
 use crate::progress::{Context, Level};
-use crate::repository::{ManifestFile, WritableRepository};
+use crate::repository::{ManifestFile, Reconciled, WritableRepository};
 use crate::storage::{ErrorClass, ObjectInfo, StorageExt};
 
 /// Looks at the newest directory when its backup was never finished: gives its manifest, and what the file of it was,

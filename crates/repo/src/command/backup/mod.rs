@@ -29,7 +29,6 @@ mod plan;
 mod prepare;
 mod prior;
 mod process;
-mod reconcile;
 mod restartpoint;
 mod results;
 mod resume;
@@ -50,7 +49,7 @@ use crate::format::manifest::{self, Completion, ManifestOptions};
 use crate::format::{BackupType, CipherPass, Manifest, RawText};
 use crate::pgdata::{DataRoots, Scan};
 use crate::progress::{Context, cancelled};
-use crate::repository::{Archive, WritableRepository};
+use crate::repository::{Archive, Purpose, Reconciled, WritableRepository};
 
 use archive_check::wait_for_range;
 pub use block_size::{BlockRuleError, BlockRules};
@@ -64,7 +63,6 @@ pub use options::{
 };
 use ownership::Ownership;
 use process::Process;
-use reconcile::Reconciled;
 use resume::Kept;
 pub use servers::{Servers, Standby};
 use start::Started;
@@ -88,7 +86,7 @@ pub async fn backup(
     context: &Context,
 ) -> Result<BackupOutcome> {
     let database = servers.leader();
-    let mut reconciled = unless_cancelled(context, reconcile::load(repository, context)).await?;
+    let mut reconciled = unless_cancelled(context, repository.reconciled(Purpose::Backup, context)).await?;
     let mut cluster = Cluster::identify(&reconciled.info, options, database.is_some(), context).await?;
     let archive = open_archive(repository, database, options, context).await?;
     let timestamp_start_s = cluster::now_s(database, context).await?;
