@@ -6,6 +6,7 @@
 mod archive;
 mod archive_wait;
 mod generation;
+mod block_map;
 mod info_store;
 mod info_update;
 mod latest;
@@ -13,11 +14,13 @@ mod manifest_store;
 mod open;
 mod recode;
 mod reconcile;
+mod stored_digest;
 mod stored_file;
 
 pub use archive::{Archive, ArchivedFile};
 pub use archive_wait::wait_for_segment;
 pub use generation::{check_agreement, check_cluster};
+pub use block_map::{BLOCK_MAP_BYTES_MAX, BlockMapPlace, block_geometry, block_map_bytes, decode_block_map};
 pub use info_store::INFO_BYTES_MAX;
 pub use info_update::Change;
 pub use manifest_store::ManifestFile;

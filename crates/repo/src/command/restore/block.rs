@@ -2,24 +2,21 @@
 
 use std::sync::Arc;
 
-use super::file::{FileOutcome, Found, Restorer, check, decode_failed, geometry};
+use super::file::{FileOutcome, Found, Restorer, check, decode_failed};
 use super::plan::row_at;
 use super::process::blocking;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::block_delta::{DeltaError, DeltaRead, SuperBlockReader, SuperBlockSpec, plan_reads};
-use crate::filter::order::{self, LoadSpec};
-use crate::filter::{Digest, Form, SinkClosed};
+use crate::filter::{Digest, SinkClosed};
+use crate::format::Checksum;
 use crate::format::block_map::{BlockMap, BlockMapFacts};
-use crate::format::manifest::{FileLocation, FileRow};
+use crate::format::manifest::FileRow;
 use crate::format::path::{self, BundleId, StoredFile};
-use crate::format::{Checksum, CompressType};
 use crate::pgdata::SyncPolicy;
 use crate::progress::Context;
+use crate::repository::{BlockMapPlace, block_geometry, block_map_bytes, decode_block_map};
 use crate::storage::{ByteRange, StoragePath};
 use crate::transfer::{self, PieceReader};
-
-/// The largest stored map that is read; one of a file of 1 GiB in the smallest blocks has some 3 MiB.
-const MAP_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// The largest stored form of a file that is read together with its neighbours in a bundle, and held for that.
 const TOGETHER_BYTES_MAX: u64 = 1024 * 1024;
@@ -46,13 +43,13 @@ pub(super) fn write_together(restorer: &Restorer, place: u32, source: &mut Piece
         stored.extend_from_slice(bytes);
         Ok(())
     })?;
-    let map_bytes = map_bytes(row)?;
-    let (blocks, map) = usize::try_from(map_bytes)
-        .ok()
-        .and_then(|map_bytes| stored.split_at_checked(stored.len().checked_sub(map_bytes)?))
-        .ok_or_else(|| map_too_large(map_bytes))?;
-    let plain = plain_map(restorer, map_bytes, |take| take(map))?;
-    let reads = plan_reads(&parse_map(restorer, row, &plain)?, &[]);
+    let map_bytes = usize::try_from(block_map_bytes(row)?).unwrap_or(usize::MAX);
+    let (blocks, map) = stored
+        .len()
+        .checked_sub(map_bytes)
+        .and_then(|blocks| stored.split_at_checked(blocks))
+        .ok_or_else(|| Error::new(ErrorKind::Format, format!("the block map cannot have {map_bytes} bytes")))?;
+    let reads = plan_reads(&decode_map(restorer, row, map)?, &[]);
     let patched_bytes = reads.iter().map(DeltaRead::wanted_bytes).fold(0, u64::saturating_add);
     let file = restorer.create(row)?;
     file.set_length(row.size_bytes).map_err(|error| restorer.write_failed(row, error))?;
@@ -127,71 +124,31 @@ pub(super) async fn restore_blocks(
     Ok(FileOutcome::Patched(patched_bytes))
 }
 
-fn map_bytes(row: &FileRow) -> Result<u64> {
-    let map_bytes = row.block_incr.map_or(0, |block| block.map_size_bytes);
-    if map_bytes > MAP_BYTES_MAX || map_bytes > row.size_repo_bytes {
-        Err(map_too_large(map_bytes))
-    } else {
-        Ok(map_bytes)
-    }
-}
-
-fn map_too_large(map_bytes: u64) -> Error {
-    Error::new(ErrorKind::Format, format!("the block map cannot have {map_bytes} bytes"))
-}
-
-fn parse_map(restorer: &Restorer, row: &FileRow, plain: &[u8]) -> Result<BlockMap> {
-    let facts = BlockMapFacts {
-        geometry: geometry(row)?,
-        file_size_bytes: row.size_bytes,
-        reference_count: restorer.manifest.references().len(),
-    };
-    BlockMap::read(plain, facts).map_err(|error| Error::new(ErrorKind::Format, error.to_string()))
-}
-
-/// The map stands at the end of the file's stored bytes: encrypted, not compressed.
-async fn read_map(restorer: &Arc<Restorer>, row: &FileRow, context: &Context) -> Result<BlockMap> {
-    let map_bytes = map_bytes(row)?;
-    let (object, start) = match restorer.manifest.location(row) {
-        FileLocation::Bundle { label, place } => {
-            (path::bundle(restorer.repository.stanza(), &label, place.id), place.offset_bytes)
-        }
-        FileLocation::Object { label, stored } => {
-            (path::file(restorer.repository.stanza(), &label, row.name(), stored).map_err(bad_path)?, 0)
-        }
-        FileLocation::Nowhere => return Err(Error::new(ErrorKind::Assert, "the file is not stored")),
-    };
-    let offset = start
-        .checked_add(row.size_repo_bytes.saturating_sub(map_bytes))
-        .ok_or_else(|| Error::new(ErrorKind::Format, "the place of the block map is out of range"))?;
-    let range = ByteRange { offset, length: Some(map_bytes) };
-    let reading = Arc::clone(restorer);
-    let plain = load(restorer, &object, range, context, move |source| {
-        plain_map(&reading, map_bytes, |take| source.exact(map_bytes, take))
-    })
-    .await?;
-    parse_map(restorer, row, &plain)
-}
-
 /// Hands stored bytes to whoever decodes them.
 type Take<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
 
-fn plain_map(restorer: &Restorer, map_bytes: u64, feed: impl FnOnce(&mut Take<'_>) -> Result<()>) -> Result<Vec<u8>> {
-    let spec = LoadSpec {
-        compress: CompressType::None,
-        cipher: restorer.passphrase.as_ref(),
-        form: Form::Raw,
-        plain_size_max_bytes: Some(map_bytes),
+fn decode_map(restorer: &Restorer, row: &FileRow, stored: &[u8]) -> Result<BlockMap> {
+    let facts = BlockMapFacts {
+        geometry: block_geometry(row)?,
+        file_size_bytes: row.size_bytes,
+        reference_count: restorer.manifest.references().len(),
     };
-    let mut chain = order::load(&spec, &restorer.codecs).map_err(|error| decode_failed(&error))?;
-    let mut plain = Vec::new();
-    let mut sink = |bytes: &[u8]| {
-        plain.extend_from_slice(bytes);
-        Ok::<(), SinkClosed>(())
-    };
-    feed(&mut |stored| chain.write(stored, &mut sink).map_err(|error| decode_failed(&error)))?;
-    chain.finish(&mut sink).map_err(|error| decode_failed(&error))?;
-    Ok(plain)
+    decode_block_map("block map", stored, facts, restorer.passphrase.as_ref(), &restorer.codecs)
+}
+
+async fn read_map(restorer: &Arc<Restorer>, row: &FileRow, context: &Context) -> Result<BlockMap> {
+    let BlockMapPlace { object, offset, size_bytes } = restorer.repository.block_map_place(&restorer.manifest, row)?;
+    let range = ByteRange { offset, length: Some(size_bytes) };
+    let stored = load(restorer, &object, range, context, move |source| {
+        let mut stored = Vec::new();
+        source.exact(size_bytes, |bytes| {
+            stored.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(stored)
+    })
+    .await?;
+    decode_map(restorer, row, &stored)
 }
 
 /// Makes the file that blocks are written to: new, or as it is with the right length.

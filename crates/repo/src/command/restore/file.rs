@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::block_delta::BlockHasher;
 use crate::filter::order::{self, LoadSpec};
 use crate::filter::{Codecs, Digest, FilterError, Form, Hasher, Passphrase, SinkClosed};
-use crate::format::block_map::{BlockChecksum, BlockGeometry};
+use crate::format::block_map::BlockChecksum;
 use crate::format::manifest::{FileLocation, FileRow, Manifest};
 use crate::format::path;
 use crate::pgdata::{
@@ -17,7 +17,7 @@ use crate::pgdata::{
 };
 use crate::postgres::data_path::CONTROL_FILE;
 use crate::progress::cancelled;
-use crate::repository::Repository;
+use crate::repository::{Repository, block_geometry};
 use crate::transfer::PieceReader;
 use tokio_util::sync::CancellationToken;
 
@@ -151,7 +151,7 @@ impl Restorer {
 
     fn look_at_content(&self, row: &FileRow) -> Result<Found> {
         let Some(mut file) = self.open_existing(row)? else { return Ok(Found::Nothing) };
-        let blocks = row.is_block_incremental().then(|| geometry(row)).transpose()?;
+        let blocks = row.is_block_incremental().then(|| block_geometry(row)).transpose()?;
         let size_bytes = file.info().size_bytes;
         if size_bytes < row.size_bytes && (blocks.is_none() || size_bytes == 0) {
             return Ok(Found::Nothing);
@@ -273,13 +273,6 @@ impl Restorer {
 pub(super) fn free_bytes(directory: &Directory) -> Option<u64> {
     let status = rustix::fs::fstatvfs(directory.fd()).ok()?;
     status.f_bavail.checked_mul(status.f_frsize)
-}
-
-/// How a block incremental file is cut.
-pub(super) fn geometry(row: &FileRow) -> Result<BlockGeometry> {
-    let block = row.block_incr.ok_or_else(|| Error::new(ErrorKind::Assert, "the file has no blocks"))?;
-    BlockGeometry::new(block.block_size_bytes.into(), block.checksum_size_bytes.into())
-        .map_err(|error| Error::new(ErrorKind::Format, error.to_string()))
 }
 
 fn is_right(found: Digest, row: &FileRow) -> bool {
