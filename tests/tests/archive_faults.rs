@@ -1,110 +1,20 @@
 //! WAL through the real program: every exit code, what survives a kill, and the original on the other side (faults.md,
 //! sections PU, GE and NP).
 
+mod wal_site;
+
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use pgbr_testkit::conf::Conf;
-use pgbr_testkit::engine::Engine;
 use pgbr_testkit::postgres::{Cluster, Load, Options, Shutdown, Version};
-use pgbr_testkit::process::{self, Outcome};
+use pgbr_testkit::process;
 use pgbr_testkit::s3::{Fault, Rule, S3Operation, S3Server};
-use pgbr_testkit::{pgbr, stock, user};
+use pgbr_testkit::{stock, user};
+use wal_site::{MISSING, Site, assert_code, files_below, into_s3, ours, random_segment};
 
 const WAIT: Duration = Duration::from_secs(120);
-
-/// The exit code of `archive-get` for "no repository has it".
-const MISSING: i32 = 1;
-
-fn ours() -> &'static Engine {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(pgbr::engine)
-}
-
-/// A cluster that is down, with a few segments in its WAL directory, and a stanza for it.
-struct Site {
-    folder: tempfile::TempDir,
-    conf: Conf,
-    data: PathBuf,
-    segments: Vec<String>,
-}
-
-impl Site {
-    fn new(segment_size_mib: u32) -> Self {
-        let folder = user::scratch().unwrap();
-        let data = folder.path().join("data");
-        let options = Options { wal_segment_size_mib: segment_size_mib, ..Options::default() };
-        let mut cluster = Cluster::started(Version::V15, &data, options).unwrap();
-        let mut segments = Vec::new();
-        for _ in 0..3 {
-            cluster.sql("CREATE TABLE IF NOT EXISTS t AS SELECT 1 AS a; INSERT INTO t SELECT 2").unwrap();
-            segments.push(cluster.value("SELECT pg_walfile_name(pg_switch_wal())").unwrap());
-        }
-        let mut conf = Conf::create(&folder.path().join("backrest"), "demo").unwrap();
-        conf.local("pg1-path", &data.display().to_string()).unwrap();
-        cluster.stop(Shutdown::Fast).unwrap();
-        Self { folder, conf, data, segments }
-    }
-
-    fn with_stanza(segment_size_mib: u32) -> Self {
-        let site = Self::new(segment_size_mib);
-        ours().ok(&site.conf, &["stanza-create", "--no-online"]).unwrap();
-        site
-    }
-
-    fn wal(&self, name: &str) -> PathBuf {
-        self.data.join("pg_wal").join(name)
-    }
-
-    fn first(&self) -> &str {
-        &self.segments[0]
-    }
-
-    fn push(&self, engine: &Engine, name: &str, more: &[&str]) -> Outcome {
-        let path = self.wal(name).display().to_string();
-        engine.run(&self.conf, &[more, &["archive-push", &path]].concat()).unwrap()
-    }
-
-    /// Fetches to a file beside the cluster.
-    fn get(&self, engine: &Engine, name: &str, more: &[&str]) -> (Outcome, Option<Vec<u8>>) {
-        let destination = self.folder.path().join("RECOVERYXLOG");
-        drop(fs::remove_file(&destination));
-        let text = destination.display().to_string();
-        let arguments = [more, &["archive-get", name, &text]].concat();
-        let outcome = engine.run(&self.conf, &arguments).unwrap();
-        (outcome, fs::read(&destination).ok())
-    }
-
-    /// The objects of the archive, by file name, without the info files.
-    fn objects(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        files_below(&self.folder.path().join("backrest/repo/archive/demo"), &mut found);
-        found.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with("archive.info"));
-        found.sort();
-        found
-    }
-}
-
-fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files_below(&path, found);
-        } else {
-            found.push(path);
-        }
-    }
-}
-
-#[track_caller]
-fn assert_code(outcome: &Outcome, expected: i32) {
-    assert_eq!(outcome.exit_code, Some(expected), "{}\n{}", outcome.command, outcome.text());
-}
 
 #[test]
 fn wal_goes_both_ways_between_the_original_and_us() {
@@ -303,18 +213,6 @@ fn peak_kib(mut child: Child) -> (i32, u64) {
     }
 }
 
-/// A segment of any size whose bytes do not compress, with the header of this cluster.
-fn random_segment(path: &Path, header_of: &Path, size_bytes: usize) {
-    let mut header = fs::read(header_of).unwrap();
-    header.truncate(64);
-    header[32..36].copy_from_slice(&u32::try_from(size_bytes).unwrap().to_le_bytes());
-    user::write_file(path, &header).unwrap();
-    let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
-    let mut random = std::io::Read::take(fs::File::open("/dev/urandom").unwrap(), (size_bytes - header.len()) as u64);
-    std::io::copy(&mut random, &mut file).unwrap();
-    file.flush().unwrap();
-}
-
 #[test]
 fn pu20_np07_memory_does_not_depend_on_the_segment() {
     const LIMIT_KIB: u64 = 40 * 1024;
@@ -406,28 +304,6 @@ fn pu14_two_repositories_with_one_down() {
     ours().ok(&site.conf, &["stanza-create", "--no-online"]).unwrap();
     assert_code(&site.push(ours(), &name, &[]), 0);
     assert_code(&site.get(&stock::newest().engine, &name, &["--repo=2"]).0, 0);
-}
-
-/// The stanza of a site in a store.
-fn into_s3(site: &mut Site, server: &S3Server) {
-    let ca_file = site.folder.path().join("ca.pem");
-    user::write_file(&ca_file, fs::read(server.ca_file()).unwrap()).unwrap();
-    for (option, value) in [
-        ("repo1-type", "s3".to_owned()),
-        ("repo1-path", "/r".to_owned()),
-        ("repo1-s3-bucket", "bucket".to_owned()),
-        ("repo1-s3-endpoint", "localhost".to_owned()),
-        ("repo1-storage-port", server.port().to_string()),
-        ("repo1-s3-region", server.region().to_owned()),
-        ("repo1-s3-key", server.key().to_owned()),
-        ("repo1-s3-key-secret", server.secret().to_owned()),
-        ("repo1-s3-uri-style", "path".to_owned()),
-        ("repo1-storage-ca-file", ca_file.display().to_string()),
-        ("io-timeout", "1".to_owned()),
-    ] {
-        site.conf.global(option, &value).unwrap();
-    }
-    ours().ok(&site.conf, &["stanza-create", "--no-online"]).unwrap();
 }
 
 #[test]

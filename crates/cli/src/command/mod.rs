@@ -10,11 +10,14 @@ mod repo_get;
 mod repo_ls;
 mod repo_path;
 mod restore;
+mod serve;
 mod standard_output;
 mod stanza_create;
 mod wal_path;
 
-use pgbr_config::Command;
+use std::sync::Arc;
+
+use pgbr_config::{Command, Role};
 use pgbr_repo::error::ErrorKind;
 
 use crate::exit::{Failure, Outcome};
@@ -23,8 +26,10 @@ use crate::session::Session;
 pub use help::print_help_or_version;
 
 /// Runs the session's command.
-pub async fn run(session: &Session) -> Result<Outcome, Failure> {
+pub async fn run(session: &Arc<Session>) -> Result<Outcome, Failure> {
     match session.command() {
+        Command::ArchiveGet if session.parsed.role == Role::Async => archive_get::run_background(session).await,
+        Command::ArchivePush if session.parsed.role == Role::Async => archive_push::run_background(session).await,
         Command::ArchiveGet => archive_get::run(session).await,
         Command::ArchivePush => archive_push::run(session).await,
         Command::Info => info::run(session).await,
@@ -32,6 +37,7 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
         Command::RepoLs => repo_ls::run(session).await,
         Command::Backup => backup::run(session).await,
         Command::Restore => restore::run(session).await,
+        Command::Serve => serve::run(session).await,
         Command::StanzaCreate => stanza_create::run(session).await,
         Command::Start => control::start(session),
         Command::Stop => control::stop(session),
