@@ -4,7 +4,7 @@
 mod wal_site;
 
 use std::fs;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use pgbr_testkit::conf::Conf;
@@ -12,7 +12,7 @@ use pgbr_testkit::postgres::{Cluster, Load, Options, Shutdown, Version};
 use pgbr_testkit::process;
 use pgbr_testkit::s3::{Fault, Rule, S3Operation, S3Server};
 use pgbr_testkit::{stock, user};
-use wal_site::{MISSING, Site, assert_code, files_below, into_s3, ours, random_segment};
+use wal_site::{MISSING, Site, assert_code, files_below, into_s3, ours};
 
 const WAIT: Duration = Duration::from_secs(120);
 
@@ -194,58 +194,6 @@ fn pu11_nothing_is_dropped_unless_it_is_asked_for() {
     let warning = format!("dropped WAL file '{name}' because archive queue exceeded 2MB");
     assert!(dropped.text().contains(&warning), "{}", dropped.text());
     assert_code(&site.push(ours(), &name, &["--archive-push-queue-max=1GiB"]), 103);
-}
-
-/// The largest resident set of a child, in KiB.
-fn peak_kib(mut child: Child) -> (i32, u64) {
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    loop {
-        if let Ok(text) = fs::read_to_string(&status)
-            && let Some(line) = text.lines().find(|line| line.starts_with("VmHWM:"))
-        {
-            peak = peak.max(line.split_whitespace().nth(1).unwrap().parse().unwrap());
-        }
-        if let Some(ended) = child.try_wait().unwrap() {
-            return (ended.code().unwrap_or(-1), peak);
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-#[test]
-fn pu20_np07_memory_does_not_depend_on_the_segment() {
-    const LIMIT_KIB: u64 = 40 * 1024;
-    for size_mib in [1, 64, 1024] {
-        // pg_control tells archive-get how large segments are.
-        let site = Site::with_stanza(size_mib);
-        let name = site.first().to_owned();
-        let path = site.wal(&name);
-        random_segment(&path, &path, size_mib as usize * 1024 * 1024);
-        let spawn = |arguments: &[&str]| {
-            let mut command = ours().command(&site.conf, arguments);
-            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-        };
-        for compress in ["none", "lz4", "zst", "gz"] {
-            if size_mib == 1024 && compress == "gz" {
-                // Minutes without optimisation, over the same stream as zst.
-                continue;
-            }
-            let option = format!("--compress-type={compress}");
-            let (code, peak) = peak_kib(spawn(&[&option, "archive-push", &path.display().to_string()]));
-            assert_eq!(code, 0, "{size_mib} MiB {compress}");
-            assert!(peak < LIMIT_KIB, "push of {size_mib} MiB {compress}: {peak} KiB");
-            let destination = site.folder.path().join("RECOVERYXLOG").display().to_string();
-            let (code, peak) = peak_kib(spawn(&["archive-get", &name, &destination]));
-            assert_eq!(code, 0, "{size_mib} MiB {compress}");
-            assert!(peak < LIMIT_KIB, "get of {size_mib} MiB {compress}: {peak} KiB");
-            assert_eq!(fs::metadata(&destination).unwrap().len(), u64::from(size_mib) * 1024 * 1024);
-            fs::remove_file(&destination).unwrap();
-            for object in site.objects() {
-                fs::remove_file(object).unwrap();
-            }
-        }
-    }
 }
 
 #[test]

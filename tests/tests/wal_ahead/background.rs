@@ -181,6 +181,8 @@ fn pu10_pu12_errors_reach_the_command_with_their_code() {
     // No repository: the error of all files.
     let repo = site.folder.path().join("backrest/repo");
     site.conf.global("repo1-path", "/nonexistent/repository").unwrap();
+    let pushed_ahead = site.spool("out").join(format!("{}.ok", site.segments[2]));
+    wait_until("the last one was pushed ahead", || fs::remove_file(&pushed_ahead).is_ok());
     assert_code(&site.push(ours(), &site.segments[2], ASYNC), 103);
     wait_until("the error is noted", || site.markers("out").contains(&"global.error".to_owned()));
     site.conf.global("repo1-path", &repo.display().to_string()).unwrap();

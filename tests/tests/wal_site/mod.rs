@@ -15,23 +15,23 @@ use pgbr_testkit::s3::S3Server;
 use pgbr_testkit::{pgbr, user};
 
 /// The exit code of `archive-get` for "no repository has it".
-pub const MISSING: i32 = 1;
+pub(crate) const MISSING: i32 = 1;
 
-pub fn ours() -> &'static Engine {
+pub(crate) fn ours() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     ENGINE.get_or_init(pgbr::engine)
 }
 
 /// A cluster that is down, with a few segments in its WAL directory, and a stanza for it.
-pub struct Site {
-    pub folder: tempfile::TempDir,
-    pub conf: Conf,
-    pub data: PathBuf,
-    pub segments: Vec<String>,
+pub(crate) struct Site {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) conf: Conf,
+    pub(crate) data: PathBuf,
+    pub(crate) segments: Vec<String>,
 }
 
 impl Site {
-    pub fn new(segment_size_mib: u32) -> Self {
+    pub(crate) fn new(segment_size_mib: u32) -> Self {
         let folder = user::scratch().unwrap();
         let data = folder.path().join("data");
         let options = Options { wal_segment_size_mib: segment_size_mib, ..Options::default() };
@@ -47,27 +47,27 @@ impl Site {
         Self { folder, conf, data, segments }
     }
 
-    pub fn with_stanza(segment_size_mib: u32) -> Self {
+    pub(crate) fn with_stanza(segment_size_mib: u32) -> Self {
         let site = Self::new(segment_size_mib);
         ours().ok(&site.conf, &["stanza-create", "--no-online"]).unwrap();
         site
     }
 
-    pub fn wal(&self, name: &str) -> PathBuf {
+    pub(crate) fn wal(&self, name: &str) -> PathBuf {
         self.data.join("pg_wal").join(name)
     }
 
-    pub fn first(&self) -> &str {
+    pub(crate) fn first(&self) -> &str {
         &self.segments[0]
     }
 
-    pub fn push(&self, engine: &Engine, name: &str, more: &[&str]) -> Outcome {
+    pub(crate) fn push(&self, engine: &Engine, name: &str, more: &[&str]) -> Outcome {
         let path = self.wal(name).display().to_string();
         engine.run(&self.conf, &[more, &["archive-push", &path]].concat()).unwrap()
     }
 
     /// Fetches to a file beside the cluster.
-    pub fn get(&self, engine: &Engine, name: &str, more: &[&str]) -> (Outcome, Option<Vec<u8>>) {
+    pub(crate) fn get(&self, engine: &Engine, name: &str, more: &[&str]) -> (Outcome, Option<Vec<u8>>) {
         let destination = self.folder.path().join("RECOVERYXLOG");
         drop(fs::remove_file(&destination));
         let text = destination.display().to_string();
@@ -77,7 +77,7 @@ impl Site {
     }
 
     /// The objects of the archive, by file name, without the info files.
-    pub fn objects(&self) -> Vec<PathBuf> {
+    pub(crate) fn objects(&self) -> Vec<PathBuf> {
         let mut found = Vec::new();
         files_below(&self.folder.path().join("backrest/repo/archive/demo"), &mut found);
         found.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with("archive.info"));
@@ -86,7 +86,7 @@ impl Site {
     }
 }
 
-pub fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
+pub(crate) fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries {
         let path = entry.unwrap().path();
@@ -99,12 +99,12 @@ pub fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 #[track_caller]
-pub fn assert_code(outcome: &Outcome, expected: i32) {
+pub(crate) fn assert_code(outcome: &Outcome, expected: i32) {
     assert_eq!(outcome.exit_code, Some(expected), "{}\n{}", outcome.command, outcome.text());
 }
 
 /// A segment of any size whose bytes do not compress, with the header of this cluster.
-pub fn random_segment(path: &Path, header_of: &Path, size_bytes: usize) {
+pub(crate) fn random_segment(path: &Path, header_of: &Path, size_bytes: usize) {
     let mut header = fs::read(header_of).unwrap();
     header.truncate(64);
     header[32..36].copy_from_slice(&u32::try_from(size_bytes).unwrap().to_le_bytes());
@@ -116,7 +116,7 @@ pub fn random_segment(path: &Path, header_of: &Path, size_bytes: usize) {
 }
 
 /// The stanza of a site in a store.
-pub fn into_s3(site: &mut Site, server: &S3Server) {
+pub(crate) fn into_s3(site: &mut Site, server: &S3Server) {
     let ca_file = site.folder.path().join("ca.pem");
     user::write_file(&ca_file, fs::read(server.ca_file()).unwrap()).unwrap();
     for (option, value) in [

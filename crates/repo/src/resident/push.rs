@@ -1,7 +1,7 @@
 //! [`Pusher`]: segments on their way into the archive, the asked one and those behind it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::job::{Jobs, Reason, shared};
 use crate::command::archive::push::{PushOptions, Pushed};
@@ -30,6 +30,8 @@ pub struct Pusher {
     options: PusherOptions,
     context: Context,
     jobs: Jobs<Done>,
+    /// The file that was asked for last: PostgreSQL may not have taken note of the answer yet.
+    last: Mutex<String>,
 }
 
 /// A file that every repository has.
@@ -43,7 +45,7 @@ struct Done {
 impl Pusher {
     /// A pusher into `repositories`; nothing is sent yet.
     pub fn new(repositories: Vec<WritableRepository>, options: PusherOptions, context: Context) -> Arc<Self> {
-        Arc::new(Self { targets: Targets::new(repositories), options, context, jobs: Jobs::new() })
+        Arc::new(Self { targets: Targets::new(repositories), options, context, jobs: Jobs::new(), last: Mutex::default() })
     }
 
     /// Archives a file: success is the acknowledgement that every repository has what the file holds now.
@@ -52,13 +54,24 @@ impl Pusher {
     /// As for [`push`](crate::command::archive::push::push).
     pub async fn push(self: &Arc<Self>, source: &WalSource) -> Result<Pushed> {
         let name = source.name.to_string();
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&name);
+        let pushed = self.push_joined(&name, source).await;
+        if let (Ok(_), Some(directory)) = (&pushed, source.path.parent()) {
+            self.look_ahead(directory.to_owned());
+        }
+        pushed
+    }
+
+    async fn push_joined(self: &Arc<Self>, name: &str, source: &WalSource) -> Result<Pushed> {
         // What was done ahead, or for somebody else, is an answer or not; then the file is pushed for this request.
         for _ in 0..2 {
-            let asked = !self.jobs.contains(&name);
-            let job = self.jobs.join(&name, Reason::Asked, || self.work(source));
-            self.look_ahead(source);
+            let asked = !self.jobs.contains(name);
+            let job = self.jobs.join(name, Reason::Asked, || self.work(source));
+            if let Some(directory) = source.path.parent() {
+                self.look_ahead(directory.to_owned());
+            }
             let outcome = job.outcome().await;
-            self.jobs.forget(&name, &job);
+            self.jobs.forget(name, &job);
             match outcome {
                 Ok(done) if asked && job.reason == Reason::Asked => return Ok(done.pushed),
                 Ok(done) if is_same(&done, source).await? => return Ok(done.pushed),
@@ -67,8 +80,7 @@ impl Pusher {
                 Ok(_) | Err(_) => {}
             }
         }
-        let done = self.work(source).await?;
-        Ok(done.pushed)
+        Ok(self.work(source).await?.pushed)
     }
 
     /// Files in work, and files pushed and not asked for yet.
@@ -77,10 +89,8 @@ impl Pusher {
         (running, all - running)
     }
 
-    /// Begins with files that are ready, in the background.
-    fn look_ahead(self: &Arc<Self>, source: &WalSource) {
-        let Some(directory) = source.path.parent().map(Path::to_owned) else { return };
-        let after = source.name.to_string();
+    /// Begins with files that are ready, in the background; each that ends makes room for the next.
+    fn look_ahead(self: &Arc<Self>, directory: PathBuf) {
         let pusher = Arc::clone(self);
         drop(tokio::spawn(async move {
             let wal = directory.clone();
@@ -89,28 +99,27 @@ impl Pusher {
             pusher.jobs.retain(|name, job| {
                 job.reason == Reason::Asked || !job.is_done() || ready.iter().any(|other| other == name)
             });
-            pusher.fill(&directory, ready, &after);
+            pusher.fill(&directory, ready);
         }));
     }
 
-    /// Keeps as many files in work as there are workers; each that ends makes room for the next.
-    fn fill(self: &Arc<Self>, directory: &Path, mut ready: Vec<String>, after: &str) {
+    /// Keeps as many files in work as there are workers.
+    fn fill(self: &Arc<Self>, directory: &Path, mut ready: Vec<String>) {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        ready.retain(|name| *name != last && !self.jobs.contains(name));
         // First those that PostgreSQL asks for next.
-        ready.sort_unstable_by_key(|name| (name.as_str() <= after, name.clone()));
-        let mut waiting = ready.into_iter().filter(|name| !self.jobs.contains(name)).collect::<Vec<_>>().into_iter();
-        loop {
+        ready.sort_unstable_by_key(|name| (*name < last, name.clone()));
+        for name in ready {
             let (all, running) = self.jobs.count();
             if running >= self.options.workers || all >= AHEAD_MAX || self.context.cancel.is_cancelled() {
                 break;
             }
-            let Some(name) = waiting.next() else { break };
             let Ok(source) = WalSource::new(&directory.join(&name)) else { continue };
             let job = self.jobs.join(&name, Reason::Ahead, || self.work(&source));
-            let (pusher, directory, after) = (Arc::clone(self), directory.to_owned(), after.to_owned());
-            let rest: Vec<String> = waiting.as_slice().to_vec();
+            let (pusher, directory) = (Arc::clone(self), directory.to_owned());
             drop(tokio::spawn(async move {
                 match job.outcome().await {
-                    Ok(_) => pusher.fill(&directory, rest, &after),
+                    Ok(_) => pusher.look_ahead(directory),
                     // Who asks for it pushes it again and hears of it; what lies behind it can wait.
                     Err(_) => pusher.jobs.forget(&name, &job),
                 }

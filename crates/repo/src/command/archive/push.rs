@@ -345,6 +345,8 @@ async fn withdraw(storage: &dyn Storage, path: &StoragePath, created: Instant, c
 /// Encrypts the compressed pieces, where the archive is encrypted.
 struct Seal {
     pieces: std::vec::IntoIter<Bytes>,
+    /// Of a piece that is larger than a step.
+    rest: Option<Bytes>,
     chain: Option<SealChain>,
 }
 
@@ -356,16 +358,18 @@ impl Seal {
         random: &dyn Random,
     ) -> Result<Self> {
         let chain = cipher.map(|passphrase| order::seal(passphrase, Form::Standard, codecs, random));
-        Ok(Self { pieces: pieces.into_iter(), chain: chain.transpose().map_err(seal_failed)? })
+        Ok(Self { pieces: pieces.into_iter(), rest: None, chain: chain.transpose().map_err(seal_failed)? })
     }
 
     fn step(&mut self, out: &mut Vec<Bytes>) -> Result<Option<()>> {
         let mut taken_bytes = 0;
-        for piece in self.pieces.by_ref() {
-            taken_bytes += piece.len();
+        while let Some(mut piece) = self.rest.take().or_else(|| self.pieces.next()) {
+            let now = piece.split_to(piece.len().min(transfer::STEP_BYTES));
+            self.rest = Some(piece).filter(|rest| !rest.is_empty());
+            taken_bytes += now.len();
             match &mut self.chain {
-                None => out.push(piece),
-                Some(chain) => chain.write(&piece, &mut gather(out)).map_err(seal_failed)?,
+                None => out.push(now),
+                Some(chain) => chain.write(&now, &mut gather(out)).map_err(seal_failed)?,
             }
             if taken_bytes >= transfer::STEP_BYTES {
                 return Ok(None);

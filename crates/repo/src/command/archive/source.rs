@@ -25,7 +25,7 @@ const WHOLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// What the fast gz encoder may take for its output beside the plain segment; what does not fit is streamed.
-const GZ_ROOM_BYTES_MAX: usize = 6 * 1024 * 1024;
+const GZ_ROOM_BYTES_MAX: usize = 7 * 1024 * 1024;
 
 /// Bytes of one read.
 const READ_BYTES: usize = 128 * 1024;
@@ -261,13 +261,11 @@ impl Compressor<'_> {
         // One byte more than expected, so that a file that grows is noticed.
         let mut rest = file.take(size_bytes.saturating_add(1));
         rest.read_to_end(&mut plain).map_err(|error| read_failed(self.path, &error))?;
-        let held = &mut self.held;
-        let mut sink = |piece: &[u8]| held.take(piece);
-        match order::store_whole(&self.spec, &plain, GZ_ROOM_BYTES_MAX, self.codecs, self.random, &mut sink) {
-            Ok(report) => Ok(report.plain),
-            Err(FilterError::SinkClosed(_)) => Ok(Digest::of(&plain)),
-            Err(error) => Err(chain_failed(self.path, &error)),
+        match order::compress_whole(self.spec.compress, &plain, GZ_ROOM_BYTES_MAX, self.codecs) {
+            Some(compressed) => self.held.pieces.push(Bytes::from(compressed)),
+            None => self.held.is_full = true,
         }
+        Ok(Digest::of(&plain))
     }
 }
 
