@@ -22,8 +22,6 @@ pub fn start(session: &Session, parameters: &[String]) -> Result<(), Failure> {
         .args(render::background_arguments(session.options(), command))
         .arg(format!("{command}:async"))
         .args(parameters)
-        // The allocator of the C library sets address space aside for each thread: two arenas are enough.
-        .env("MALLOC_ARENA_MAX", "2")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());

@@ -64,15 +64,14 @@ impl Session {
         workers(self.options())
     }
 
-    /// How many threads may block at once, where that is limited: the allocator of the C library sets 64 to 128 MiB of
-    /// address space aside for each. WAL is pushed and fetched in steps that do not hold a thread, so that one is enough
-    /// for a file, whatever else has to block.
+    /// How many threads may block at once, where few are enough: WAL is pushed and fetched in steps that hold no thread while
+    /// they wait, so beside those that compress there is one for what is quickly done, such as the name of the store.
     pub fn blocking_threads(&self) -> Option<usize> {
         match (self.command(), self.parsed.role) {
-            (Command::ArchiveGet | Command::ArchivePush, Role::Main) => Some(1),
-            (Command::ArchiveGet | Command::ArchivePush, Role::Async) => Some(self.workers()),
-            // Beside those that compress, one for what is quickly done.
-            (Command::Serve, _) => Some(self.workers().saturating_add(1)),
+            (Command::ArchiveGet | Command::ArchivePush, Role::Main) => Some(2),
+            (Command::ArchiveGet | Command::ArchivePush, Role::Async) | (Command::Serve, _) => {
+                Some(self.workers().saturating_add(1))
+            }
             _ => None,
         }
     }
@@ -202,6 +201,13 @@ impl Session {
         Ok(lock::test_stop(&self.lock_path(), self.options().text(opt::STANZA))?)
     }
 
+    /// Takes the progress of a finished command out of the lock files.
+    pub fn forget_progress(&self) {
+        if let Some(locks) = self.locks.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            locks.forget_progress();
+        }
+    }
+
     /// Holds locks until the session ends; they tell other processes how far the command is.
     pub fn hold(&self, locks: Locks) {
         *self.locks.lock().unwrap_or_else(PoisonError::into_inner) = Some(locks);
@@ -222,6 +228,10 @@ struct LockedReporter {
 impl Reporter for LockedReporter {
     fn message(&self, level: Level, worker: usize, text: &str) {
         self.logger.message(level, worker, text);
+    }
+
+    fn failure(&self, kind: ErrorKind, text: &str) {
+        self.logger.failure(kind, text);
     }
 
     fn progress(&self, progress: Progress) {

@@ -4,6 +4,7 @@ mod archive_get;
 mod archive_push;
 mod backup;
 mod control;
+mod expire;
 mod help;
 mod info;
 mod repo_get;
@@ -25,13 +26,14 @@ use crate::session::Session;
 
 pub use help::print_help_or_version;
 
-/// Runs the session's command.
-pub async fn run(session: &Arc<Session>) -> Result<Outcome, Failure> {
-    match session.command() {
+/// Runs the session's command, or the one that it goes over into.
+pub async fn run(session: &Arc<Session>, command: Command) -> Result<Outcome, Failure> {
+    match command {
         Command::ArchiveGet if session.parsed.role == Role::Async => archive_get::run_background(session).await,
         Command::ArchivePush if session.parsed.role == Role::Async => archive_push::run_background(session).await,
         Command::ArchiveGet => archive_get::run(session).await,
         Command::ArchivePush => archive_push::run(session).await,
+        Command::Expire => expire::run(session).await,
         Command::Info => info::run(session).await,
         Command::RepoGet => repo_get::run(session).await,
         Command::RepoLs => repo_ls::run(session).await,

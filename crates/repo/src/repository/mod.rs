@@ -5,12 +5,17 @@
 
 mod archive;
 mod info_store;
+mod latest;
 mod manifest_store;
 mod open;
+mod recode;
+mod reconcile;
 mod stored_file;
 
 pub use archive::{Archive, ArchivedFile};
 pub use info_store::INFO_BYTES_MAX;
 pub use manifest_store::ManifestFile;
 pub use open::{RepoIndex, Repository, WritableRepository};
+pub use recode::StoredAs;
+pub(crate) use reconcile::{Purpose, Reconciled};
 pub use stored_file::{decode_all, encode_all};

@@ -8,8 +8,8 @@
 //! load    runtime: storage body  ==queue==>  thread: PieceReader -> chain -> write file
 //! ```
 //!
-//! WAL takes the same way in steps ([`store_steps`], [`load_steps`]), which need no thread of their own: `archive-push` and
-//! `archive-get` run with one blocking thread, since the allocator sets an arena of address space aside for each.
+//! WAL takes the same way in steps ([`store_steps`], [`load_steps`]), which hold no thread while they wait: few threads do for
+//! `archive-push`, `archive-get` and the resident engine.
 //!
 //! What a transfer holds at most is known before it begins and taken from the [`Budget`] in one step, so that transfers
 //! wait for memory instead of growing, and cannot wait for each other.

@@ -1,8 +1,8 @@
 //! [`store_steps`], [`load_steps`]: a transfer whose job gives its thread back after each step.
 //!
 //! [`store`](super::store) and [`load`](super::load) keep a blocking thread for as long as the transfer lasts, also while
-//! the job waits for the network. Where one thread has to do for everything, that network half may itself need the thread
-//! (to resolve a name, to write a local file) and both would wait for ever. Here a step takes what is there, works on it and
+//! the job waits for the network. Where few threads have to do for everything, that network half may itself need one (to
+//! resolve a name, to write a local file) and both would wait for ever. Here a step takes what is there, works on it and
 //! returns; nothing holds the thread in between. The price is a change of threads for each [`STEP_BYTES`].
 
 use bytes::Bytes;
