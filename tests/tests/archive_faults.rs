@@ -411,3 +411,92 @@ fn np06_a_server_under_load_has_nothing_to_warn_about() {
         assert!(segments >= 20, "{version}: {segments} stored up to {last}");
     }
 }
+
+/// A push that was suspended between its look and its write, while another cluster's copy of the segment was archived: at
+/// most one of them is acknowledged, and what is acknowledged is what is there.
+#[test]
+fn tc03_a_push_that_was_suspended_does_not_acknowledge_what_another_replaced() {
+    let site = Site::with_stanza(16);
+    let name = site.first().to_owned();
+    let whole = fs::read(site.wal(&name)).unwrap();
+    // Another content under the same name, as a second primary has it.
+    let copy = site.folder.path().join("copy");
+    user::create_dir(&copy).unwrap();
+    let mut other = whole.clone();
+    let last = other.len() - 1;
+    other[last] ^= 1;
+    user::write_file(&copy.join(&name), &other).unwrap();
+    let mut suspended = 0;
+    for round in 0..8_u64 {
+        for object in site.objects() {
+            fs::remove_file(object).unwrap();
+        }
+        let path = site.wal(&name).display().to_string();
+        let mut command = ours().command(&site.conf, &["--compress-type=none", "archive-push", &path]);
+        let mut first = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(10 * round));
+        let id = first.id().to_string();
+        let signal = |signal: &str| process::run(std::process::Command::new("kill").args([signal, &id]), WAIT).unwrap();
+        signal("-STOP");
+        let still_runs = first.try_wait().unwrap().is_none();
+        suspended += u32::from(still_runs);
+        let second = copy.join(&name).display().to_string();
+        let second = ours().run(&site.conf, &["--compress-type=none", "archive-push", &second]).unwrap();
+        signal("-CONT");
+        let first = first.wait().unwrap().success();
+        let second = second.exit_code == Some(0);
+        assert!(!(first && second), "round {round}: both were acknowledged");
+        if first || second {
+            let (got, delivered) = site.get(ours(), &name, &[]);
+            assert_code(&got, 0);
+            assert!(delivered.as_ref() == Some(if first { &whole } else { &other }), "round {round}");
+        }
+    }
+    assert!(suspended >= 4, "only {suspended} of 8 were suspended in time");
+}
+
+/// A history file is what a promotion waits for: a store that stumbles once is asked again within the same call. And one of a
+/// timeline that nobody follows is served as asked.
+#[test]
+fn pu23_ge12_history_files_survive_a_stumbling_store() {
+    let store = user::scratch().unwrap();
+    let server = S3Server::start(store.path()).unwrap();
+    server.create_bucket("bucket").unwrap();
+    let mut site = Site::new(1);
+    into_s3(&mut site, &server);
+    site.conf.global("io-timeout", "20").unwrap();
+    let name = "00000005.history";
+    user::write_file(&site.wal(name), "4\t0/3000000\tno recovery target specified\n").unwrap();
+    for operation in [S3Operation::PutObject, S3Operation::GetObject] {
+        server.inject(Rule::next(1, operation, Fault::error(503, "SlowDown")));
+    }
+    assert_code(&site.push(ours(), name, &[]), 0);
+    let (got, delivered) = site.get(ours(), name, &[]);
+    assert_code(&got, 0);
+    assert!(delivered == Some(fs::read(site.wal(name)).unwrap()));
+}
+
+/// pg_control as a restore leaves it, without the backup_label that makes it consistent; and one that cannot be read.
+#[test]
+fn ge14_no_wal_for_a_cluster_that_would_be_inconsistent() {
+    let site = Site::with_stanza(1);
+    let name = site.first().to_owned();
+    assert_code(&site.push(ours(), &name, &[]), 0);
+    let path = site.data.join("global/pg_control");
+    let control = fs::read(&path).unwrap();
+    let parsed = pgbr_repo::postgres::ControlFile::parse(&control).unwrap();
+    user::write_file(&path, parsed.invalidated()).unwrap();
+    for more in [&[][..], &["--archive-async"]] {
+        let (refused, delivered) = site.get(ours(), &name, more);
+        assert_code(&refused, 29);
+        assert!(refused.text().contains("was the backup_label file removed?"), "{}", refused.text());
+        assert_eq!(delivered, None);
+        assert_code(&site.get(&stock::newest().engine, &name, more).0, 29);
+    }
+    user::write_file(&site.data.join("backup_label"), "START WAL LOCATION\n").unwrap();
+    assert_code(&site.get(ours(), &name, &[]).0, 0);
+    user::write_file(&path, &control[..100]).unwrap();
+    let (unreadable, delivered) = site.get(ours(), &name, &[]);
+    assert!(![Some(0), Some(MISSING)].contains(&unreadable.exit_code), "{}", unreadable.text());
+    assert_eq!(delivered, None);
+}

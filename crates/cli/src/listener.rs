@@ -54,7 +54,10 @@ fn passed(session: &Session) -> io::Result<Option<StdListener>> {
         return Ok(None);
     }
     // A duplicate, which is taken without claiming that nobody else owns the number.
-    let own = pidfd_open(Pid::from_raw(i32::try_from(std::process::id()).unwrap_or(0)).unwrap_or(Pid::INIT), PidfdFlags::empty())?;
+    let own = pidfd_open(
+        Pid::from_raw(i32::try_from(std::process::id()).unwrap_or(0)).unwrap_or(Pid::INIT),
+        PidfdFlags::empty(),
+    )?;
     let socket: OwnedFd = pidfd_getfd(own, FIRST_PASSED, PidfdGetfdFlags::empty())?;
     Ok(Some(StdListener::from(socket)))
 }

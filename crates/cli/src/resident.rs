@@ -79,7 +79,8 @@ async fn exchange(path: &std::path::Path, request: &Request) -> Result<Answer, S
         stream.write_all(&frame).await.map_err(text)?;
         Ok(stream)
     };
-    let mut stream = tokio::time::timeout(CONNECT_TIMEOUT, sent).await.map_err(|_| "it takes no request".to_owned())??;
+    let mut stream =
+        tokio::time::timeout(CONNECT_TIMEOUT, sent).await.map_err(|_| "it takes no request".to_owned())??;
     let answer = read_frame(&mut stream).await?;
     Answer::parse(&answer).map_err(|error| error.to_string())
 }

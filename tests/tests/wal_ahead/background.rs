@@ -41,8 +41,7 @@ impl Site {
 
     fn markers(&self, direction: &str) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.spool(direction)) else { return Vec::new() };
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }

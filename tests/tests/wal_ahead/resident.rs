@@ -109,7 +109,7 @@ fn np02_requests_are_answered_by_what_was_done_ahead_while_it_is_the_same_file()
 }
 
 #[test]
-fn errors_and_refusals_come_through_the_socket_as_from_the_command() {
+fn tc05_errors_and_refusals_come_through_the_socket_as_from_the_command() {
     let mut site = Site::with_stanza(1);
     let first = site.first().to_owned();
     let whole = fs::read(site.wal(&first)).unwrap();
@@ -140,6 +140,63 @@ fn errors_and_refusals_come_through_the_socket_as_from_the_command() {
     ours().ok(&site.conf, &["stop"]).unwrap();
     assert_code(&site.push(ours(), &first, &[]), 62);
     ours().ok(&site.conf, &["start"]).unwrap();
+}
+
+/// Many ask for one file, and some of them give up.
+#[test]
+fn pu18_ge17_requests_for_one_file_join() {
+    let mut site = Site::with_stanza(1);
+    site.conf.global("process-max", "2").unwrap();
+    let first = site.first().to_owned();
+    let engine = Engine::start(&site);
+    let path = site.wal(&first).display().to_string();
+    let mut given_up = ours().command(&site.conf, &["archive-push", &path]);
+    let mut given_up = given_up.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(20));
+    given_up.kill().unwrap();
+    given_up.wait().unwrap();
+    std::thread::scope(|scope| {
+        let pushes: Vec<_> = (0..12).map(|_| scope.spawn(|| site.push(ours(), &first, &[]))).collect();
+        for push in pushes {
+            assert_code(&push.join().unwrap(), 0);
+        }
+    });
+    assert_eq!(site.objects().len(), 1, "one object");
+    let whole = fs::read(site.wal(&first)).unwrap();
+    std::thread::scope(|scope| {
+        let gets = (0..12).map(|number| {
+            let destination = site.folder.path().join(format!("RECOVERYXLOG.{number}"));
+            let (site, first) = (&site, &first);
+            scope.spawn(move || {
+                let outcome =
+                    ours().run(&site.conf, &["archive-get", first, &destination.display().to_string()]).unwrap();
+                assert_code(&outcome, 0);
+                fs::read(destination).unwrap()
+            })
+        });
+        for get in gets.collect::<Vec<_>>() {
+            assert!(get.join().unwrap() == whole);
+        }
+    });
+    drop(engine);
+}
+
+#[test]
+fn tc07_many_signals_end_the_engine_once_and_nothing_is_lost() {
+    let site = Site::with_stanza(1);
+    let mut engine = Engine::start(&site);
+    let id = engine.child.id().to_string();
+    assert_code(&site.push(ours(), site.first(), &[]), 0);
+    for signal in ["-CHLD", "-PIPE", "-HUP", "-TERM", "-INT", "-TERM"] {
+        // It may be gone by now.
+        drop(Command::new("kill").args([signal, &id]).stderr(Stdio::null()).status());
+    }
+    let code = engine.child.wait().unwrap().code();
+    assert!([Some(0), Some(63)].contains(&code), "{code:?}: {}", engine.said());
+    for name in &site.segments {
+        assert_code(&site.push(ours(), name, &[]), 0);
+    }
+    assert_eq!(site.objects().len(), site.segments.len());
 }
 
 /// Somebody else at the socket, and bytes that are no request.
@@ -195,15 +252,11 @@ fn segments_are_fetched_ahead_and_never_those_of_another_timeline() {
     let waiting = site.folder.path().join("backrest/spool/archive/demo/serve");
     let delivered = |name: &str| site.get(ours(), name, &[]).1;
     assert!(delivered(&site.segments[0]) == Some(fs::read(site.wal(&site.segments[0])).unwrap()));
-    wait_until("the next two were fetched", || {
-        site.segments[1..].iter().all(|name| waiting.join(name).is_file())
-    });
+    wait_until("the next two were fetched", || site.segments[1..].iter().all(|name| waiting.join(name).is_file()));
     assert!(delivered(&switched) == Some(content));
     // What lies there was damaged meanwhile: it is fetched again.
     assert!(delivered(&site.segments[0]).is_some());
-    wait_until("the next two were fetched", || {
-        site.segments[1..].iter().all(|name| waiting.join(name).is_file())
-    });
+    wait_until("the next two were fetched", || site.segments[1..].iter().all(|name| waiting.join(name).is_file()));
     user::write_file(&waiting.join(&name), vec![0; 1024 * 1024]).unwrap();
     assert!(delivered(&name) == Some(fs::read(site.wal(&name)).unwrap()));
     assert!(delivered(&site.segments[2]) == Some(fs::read(site.wal(&site.segments[2])).unwrap()));
@@ -224,11 +277,8 @@ fn segments_are_fetched_ahead_and_never_those_of_another_timeline() {
 fn np06_pu13_a_server_archives_through_the_engine_and_without_it() {
     let folder = user::scratch().unwrap();
     let mut conf = pgbr_testkit::conf::Conf::create(&folder.path().join("backrest"), "demo").unwrap();
-    let options = Options {
-        archive_command: Some(ours().archive_command(&conf)),
-        wal_segment_size_mib: 1,
-        ..Options::default()
-    };
+    let options =
+        Options { archive_command: Some(ours().archive_command(&conf)), wal_segment_size_mib: 1, ..Options::default() };
     let cluster = Cluster::started(Version::V17, &folder.path().join("data"), options).unwrap();
     conf.cluster(&cluster).unwrap().global("compress-type", "zst").unwrap().global("process-max", "2").unwrap();
     ours().ok(&conf, &["stanza-create"]).unwrap();
@@ -263,7 +313,9 @@ fn np06_pu13_a_server_archives_through_the_engine_and_without_it() {
         .collect();
     stored.sort();
     assert_eq!(stored.last(), Some(&last));
-    let number = |name: &str| u64::from_str_radix(&name[8..16], 16).unwrap() * 4096 + u64::from_str_radix(&name[16..], 16).unwrap();
+    let number = |name: &str| {
+        u64::from_str_radix(&name[8..16], 16).unwrap() * 4096 + u64::from_str_radix(&name[16..], 16).unwrap()
+    };
     for pair in stored.windows(2) {
         assert_eq!(number(&pair[0]) + 1, number(&pair[1]), "{pair:?}");
     }

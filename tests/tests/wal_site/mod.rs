@@ -136,4 +136,3 @@ pub(crate) fn into_s3(site: &mut Site, server: &S3Server) {
     }
     ours().ok(&site.conf, &["stanza-create", "--no-online"]).unwrap();
 }
-

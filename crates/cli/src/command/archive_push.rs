@@ -156,10 +156,7 @@ fn is_dropped_now(session: &Session, source: &WalSource, text: &str) -> bool {
 
 fn require_pg_path(session: &Session) -> Result<PathBuf, Failure> {
     session.pg_path().ok_or_else(|| {
-        Failure::new(
-            ErrorKind::OptionRequired,
-            "'archive-push' command in async mode requires option 'pg1-path'",
-        )
+        Failure::new(ErrorKind::OptionRequired, "'archive-push' command in async mode requires option 'pg1-path'")
     })
 }
 

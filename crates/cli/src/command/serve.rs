@@ -115,9 +115,7 @@ impl Server {
         let context = Context { reporter: Arc::clone(&heard) as Arc<dyn Reporter>, ..self.session.context.clone() };
         let done = match work {
             Work::Push { path } => self.push(&path, &context).await,
-            Work::Get { name, destination, stop_at_gap } => {
-                self.get(&name, &destination, stop_at_gap, &context).await
-            }
+            Work::Get { name, destination, stop_at_gap } => self.get(&name, &destination, stop_at_gap, &context).await,
         };
         let warnings = std::mem::take(&mut *heard.warnings.lock().unwrap_or_else(PoisonError::into_inner));
         match done {

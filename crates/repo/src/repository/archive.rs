@@ -100,10 +100,7 @@ impl Archive {
             let last = group.last().copied().unwrap_or(first);
             let found = self.list_segments(first, Some(common_prefix(first, last))).await?;
             files.extend(found.into_iter().filter(|name| !name.partial && group.contains(&name.segment)).map(|name| {
-                ArchivedFile {
-                    path: path::wal_object(self.repository.stanza(), self.id, &name),
-                    segment: Some(name),
-                }
+                ArchivedFile { path: path::wal_object(self.repository.stanza(), self.id, &name), segment: Some(name) }
             }));
         }
         Ok(files)

@@ -142,6 +142,9 @@ impl Fetcher {
     }
 
     async fn fetch_all(self: &Arc<Self>, segments: Vec<WalSegmentName>, request: GetRequest) -> Result<()> {
+        // A restore removes the whole spool of the stanza.
+        let directory = self.options.directory.clone();
+        blocking(move || create(&directory)).await?;
         let sources = self.sources(request.cluster, None).await?;
         let found = sources.find_all(&segments).await?;
         let workers = Arc::new(tokio::sync::Semaphore::new(self.options.workers.max(1)));
@@ -224,11 +227,17 @@ fn empty(directory: &Path) -> Result<()> {
     let failed = |error: &io::Error| {
         Error::new(ErrorKind::PathCreate, format!("unable to create path '{}': {error}", directory.display()))
     };
-    DirBuilder::new().recursive(true).mode(0o750).create(directory).map_err(|error| failed(&error))?;
+    create(directory)?;
     for entry in fs::read_dir(directory).map_err(|error| failed(&error))? {
         fs::remove_file(entry.map_err(|error| failed(&error))?.path()).map_err(|error| failed(&error))?;
     }
     Ok(())
+}
+
+fn create(directory: &Path) -> Result<()> {
+    DirBuilder::new().recursive(true).mode(0o750).create(directory).map_err(|error| {
+        Error::new(ErrorKind::PathCreate, format!("unable to create path '{}': {error}", directory.display()))
+    })
 }
 
 fn not_fetched() -> Error {

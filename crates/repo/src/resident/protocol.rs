@@ -162,11 +162,9 @@ impl Answer {
             "declined" => Self::Declined { reason: text(&content, "reason")? },
             "done" => Self::Done(report(&content)?),
             "missing" => Self::Missing(report(&content)?),
-            "failed" => Self::Failed {
-                code: code(&content)?,
-                message: text(&content, "message")?,
-                report: report(&content)?,
-            },
+            "failed" => {
+                Self::Failed { code: code(&content)?, message: text(&content, "message")?, report: report(&content)? }
+            }
             other => return Err(ProtocolError::Content(format!("answer '{}'", other.escape_debug()))),
         })
     }

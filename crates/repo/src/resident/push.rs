@@ -45,7 +45,13 @@ struct Done {
 impl Pusher {
     /// A pusher into `repositories`; nothing is sent yet.
     pub fn new(repositories: Vec<WritableRepository>, options: PusherOptions, context: Context) -> Arc<Self> {
-        Arc::new(Self { targets: Targets::new(repositories), options, context, jobs: Jobs::new(), last: Mutex::default() })
+        Arc::new(Self {
+            targets: Targets::new(repositories),
+            options,
+            context,
+            jobs: Jobs::new(),
+            last: Mutex::default(),
+        })
     }
 
     /// Archives a file: success is the acknowledgement that every repository has what the file holds now.

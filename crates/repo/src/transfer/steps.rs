@@ -174,7 +174,8 @@ mod tests {
     #[test]
     fn one_thread_is_enough_for_steps_and_a_local_store() {
         let directory = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
         runtime.block_on(async {
             let storage: Arc<dyn Storage> = Arc::new(LocalStorage::new(directory.path().to_owned()));
             let budget = Budget::new(64 * 1024 * 1024);

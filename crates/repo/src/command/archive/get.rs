@@ -143,10 +143,8 @@ pub async fn get_found(
     destination: &Path,
     context: &Context,
 ) -> Result<Got> {
-    let matches: Vec<(&Archive, ArchivedFile)> = found
-        .iter()
-        .filter_map(|found| Some((sources.archives.get(found.archive)?, found.file.clone())))
-        .collect();
+    let matches: Vec<(&Archive, ArchivedFile)> =
+        found.iter().filter_map(|found| Some((sources.archives.get(found.archive)?, found.file.clone()))).collect();
     refuse_duplicates(request.name, &matches)?;
     deliver_first(&matches, request, destination, context).await
 }
@@ -155,12 +153,7 @@ pub async fn get_found(
 ///
 /// # Errors
 /// As for [`get`].
-pub async fn get_from(
-    sources: &Sources,
-    request: GetRequest,
-    destination: &Path,
-    context: &Context,
-) -> Result<Got> {
+pub async fn get_from(sources: &Sources, request: GetRequest, destination: &Path, context: &Context) -> Result<Got> {
     let looks = sources.archives.iter().map(|archive| archive.find(request.name));
     let looked = future::join_all(looks).await;
     let mut errors: Vec<String> = sources.errors.iter().map(RepositoryError::listed).collect();

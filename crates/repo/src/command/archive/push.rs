@@ -15,8 +15,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ClusterIdentity;
-use super::candidates::RepositoryError;
 pub use super::candidates::PushTargets;
+use super::candidates::RepositoryError;
 use super::conflict::{self, Held};
 use super::source::{self, Content, PrepareOptions, Prepared, WalSource, Writer};
 use crate::clock::Random;
@@ -109,8 +109,7 @@ async fn push_read(
     // The archives are looked at while the source is still being read and compressed: that takes its name alone.
     let looks = future::join_all(targets.archives.iter().map(|archive| conflict::look(archive, source.name)));
     let (found, prepared) = future::join(looks, reading).await;
-    let prepared =
-        prepared.map_err(|panic| Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}")))??;
+    let prepared = prepared.map_err(|panic| Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}")))??;
     if let Some(writer) = prepared.writer {
         check_writer(source, writer, targets.cluster)?;
     }
@@ -351,12 +350,7 @@ struct Seal {
 }
 
 impl Seal {
-    fn new(
-        pieces: Vec<Bytes>,
-        cipher: Option<&Passphrase>,
-        codecs: &Codecs,
-        random: &dyn Random,
-    ) -> Result<Self> {
+    fn new(pieces: Vec<Bytes>, cipher: Option<&Passphrase>, codecs: &Codecs, random: &dyn Random) -> Result<Self> {
         let chain = cipher.map(|passphrase| order::seal(passphrase, Form::Standard, codecs, random));
         Ok(Self { pieces: pieces.into_iter(), rest: None, chain: chain.transpose().map_err(seal_failed)? })
     }

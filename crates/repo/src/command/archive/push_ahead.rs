@@ -135,9 +135,7 @@ async fn push_all(
 ) -> Result<Round> {
     let failed = Cell::new(false);
     // After a failure no further file is begun; those on their way come to their end.
-    let jobs = stream::iter(files).take_while(|_| {
-        std::future::ready(!failed.get() && !context.cancel.is_cancelled())
-    });
+    let jobs = stream::iter(files).take_while(|_| std::future::ready(!failed.get() && !context.cancel.is_cancelled()));
     let mut running = std::pin::pin!(
         jobs.map(|name| async move { (name, push_one(name, targets, options, context).await) })
             .buffer_unordered(options.workers.max(1))

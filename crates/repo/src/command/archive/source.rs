@@ -111,7 +111,8 @@ pub(super) fn prepare(source: &WalSource, options: &PrepareOptions, random: &dyn
         return Ok(Prepared { writer, plain, content: Content::Streamed });
     }
     let spec = StoreSpec { compress, cipher: None, form: Form::Standard, pages: None };
-    let mut compressor = Compressor { path: &source.path, spec, codecs: &options.codecs, random, held: Held::default() };
+    let mut compressor =
+        Compressor { path: &source.path, spec, codecs: &options.codecs, random, held: Held::default() };
     let plain = if compress.kind() == CompressType::Gz {
         compressor.whole(&mut file, head, size_bytes)?
     } else {

@@ -275,9 +275,7 @@ fn remove(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => {
-            Err(Error::new(ErrorKind::FileRemove, format!("unable to remove '{}': {error}", path.display())))
-        }
+        Err(error) => Err(Error::new(ErrorKind::FileRemove, format!("unable to remove '{}': {error}", path.display()))),
     }
 }
 
