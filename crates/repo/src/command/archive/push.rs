@@ -352,7 +352,11 @@ struct Seal {
 impl Seal {
     fn new(pieces: Vec<Bytes>, cipher: Option<&Passphrase>, codecs: &Codecs, random: &dyn Random) -> Result<Self> {
         let chain = cipher.map(|passphrase| order::seal(passphrase, Form::Standard, codecs, random));
-        Ok(Self { pieces: pieces.into_iter(), rest: None, chain: chain.transpose().map_err(seal_failed)? })
+        Ok(Self {
+            pieces: pieces.into_iter(),
+            rest: None,
+            chain: chain.transpose().map_err(|error| seal_failed(&error))?,
+        })
     }
 
     fn step(&mut self, out: &mut Vec<Bytes>) -> Result<Option<()>> {
@@ -363,20 +367,20 @@ impl Seal {
             taken_bytes += now.len();
             match &mut self.chain {
                 None => out.push(now),
-                Some(chain) => chain.write(&now, &mut gather(out)).map_err(seal_failed)?,
+                Some(chain) => chain.write(&now, &mut gather(out)).map_err(|error| seal_failed(&error))?,
             }
             if taken_bytes >= transfer::STEP_BYTES {
                 return Ok(None);
             }
         }
         if let Some(mut chain) = self.chain.take() {
-            chain.finish(&mut gather(out)).map_err(seal_failed)?;
+            chain.finish(&mut gather(out)).map_err(|error| seal_failed(&error))?;
         }
         Ok(Some(()))
     }
 }
 
-fn seal_failed(error: FilterError) -> Error {
+fn seal_failed(error: &FilterError) -> Error {
     Error::new(ErrorKind::Crypto, format!("unable to encrypt: {error}"))
 }
 
