@@ -22,17 +22,10 @@ const COMMANDS_LATER: [(Command, &str); 4] = [
 ];
 
 /// What works in part.
-const COMMANDS_IN_PART: [(Command, &str); 2] = [
-    (Command::ArchiveGet, "synchronously; `archive-async` is accepted with a warning"),
-    (Command::ArchivePush, "synchronously; `archive-async` is accepted with a warning"),
-];
+const COMMANDS_IN_PART: [(Command, &str); 0] = [];
 
 /// Options that are known and not acted on yet.
-const OPTIONS_LATER: [(&str, &str); 5] = [
-    ("archive-async", "files are pushed and fetched synchronously, with a warning"),
-    ("archive-get-queue-max", "not yet: asynchronous archiving"),
-    ("archive-missing-retry", "not yet: asynchronous archiving"),
-    ("archive-push-batch-size", "not yet: asynchronous archiving"),
+const OPTIONS_LATER: [(&str, &str); 1] = [
     ("repo-target-time", "refused when set"),
 ];
 
@@ -68,6 +61,7 @@ fn commands() -> String {
             (Some(reason), _, _) => format!("refused: {reason}"),
             (None, Some(later), _) => later.to_owned(),
             (None, None, Some(part)) => format!("works in part: {part}"),
+            (None, None, None) if command == Command::Serve => "our own; pgBackRest does not have it".to_owned(),
             (None, None, None) => "works".to_owned(),
         };
         table.push_str(&format!("| `{}` | {state} |\n", command.name()));
