@@ -12,6 +12,7 @@ mod repo_path;
 mod restore;
 mod standard_output;
 mod stanza_create;
+mod verify;
 mod wal_path;
 
 use pgbr_config::Command;
@@ -33,6 +34,7 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
         Command::Backup => backup::run(session).await,
         Command::Restore => restore::run(session).await,
         Command::StanzaCreate => stanza_create::run(session).await,
+        Command::Verify => verify::run(session).await,
         Command::Start => control::start(session),
         Command::Stop => control::stop(session),
         other => Err(Failure::new(

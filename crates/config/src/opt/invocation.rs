@@ -41,7 +41,7 @@ options! {
     "how the result is printed"
     OUTPUT: Key<StringId> = command_line("output", IN.with(MF).with(RL).with(VE).with(VN))
         .default("text").allowed(&["text", "json"])
-        .except(&[on(VE).default("none").allowed(&["none", "text"]), on(VN).default("text").allowed(&["text", "num"])]);
+        .except(&[on(VE).default("none").allowed(&["none", "text", "json"]), on(VN).default("text").allowed(&["text", "num"])]);
 
     "show only files whose bytes are stored in this backup"
     REFERENCE: Key<Text> = command_line("reference", MF).optional();

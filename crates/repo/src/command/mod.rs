@@ -7,3 +7,4 @@ pub mod info;
 pub mod repo;
 pub mod restore;
 pub mod stanza;
+pub mod verify;

@@ -4,6 +4,7 @@
 //! change anything.
 
 mod archive;
+pub mod backup_file;
 mod info_store;
 mod manifest_store;
 mod open;
