@@ -132,8 +132,12 @@ impl<'a> Tally<'a> {
     }
 
     /// Counts a file that was looked at, and tells what is wrong with it.
-    fn fresh(&mut self, file: u32, verdict: Verdict, worker: usize) -> Result<()> {
+    fn fresh(&mut self, file: u32, mut verdict: Verdict, worker: usize) -> Result<()> {
         let row = self.looker.row(file)?;
+        if row.size_bytes == 0 {
+            // A restore makes it from nothing, whatever is stored.
+            verdict.content = Content::Right;
+        }
         let label = self.looker.manifest.stored_in(row);
         if let Some(fault) = &verdict.fault {
             self.tell(row, &verdict, fault, worker)?;
