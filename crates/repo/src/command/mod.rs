@@ -4,6 +4,7 @@ pub mod archive;
 pub mod backup;
 pub mod control;
 pub mod info;
+pub mod plan;
 pub mod repo;
 pub mod restore;
 pub mod stanza;

@@ -4,13 +4,17 @@
 //! change anything.
 
 mod archive;
+pub mod backup_choice;
 pub mod backup_file;
 mod info_store;
 mod manifest_store;
 mod open;
+pub mod recovery_goal;
 mod stored_file;
+mod target_time;
+pub mod timelines;
 
-pub use archive::{Archive, ArchivedFile};
+pub use archive::{Archive, ArchivedFile, ArchivedSegment};
 pub use info_store::INFO_BYTES_MAX;
 pub use manifest_store::ManifestFile;
 pub use open::{RepoIndex, Repository, WritableRepository};

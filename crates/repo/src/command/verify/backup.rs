@@ -10,7 +10,7 @@ use super::report::{BackupReport, BackupStatus, Damage, Fault, FaultKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{Digest, Passphrase};
 use crate::format::manifest::{FileLocation, FileRow, Manifest};
-use crate::format::{ArchiveInfo, path};
+use crate::format::{ArchiveInfo, BackupLabel, path};
 use crate::progress::{Context, Level};
 use crate::repository::backup_file::stored_place;
 use crate::repository::{ManifestFile, Repository};
@@ -249,7 +249,8 @@ async fn load_manifest(
     let copy_path = path::manifest_copy(repository.stanza(), &label);
     let read = |file| repository.manifest_file_with_digest(&label, file, surroundings.passphrase.as_ref(), context);
     // The copy first, of which only the digest is kept: a manifest can be large.
-    let copy: Result<Digest> = read(ManifestFile::Copy).await.map(|(_, digest)| digest);
+    let copy: Result<(BackupLabel, Digest)> =
+        read(ManifestFile::Copy).await.map(|(manifest, digest)| (manifest.label(), digest));
     let main = read(ManifestFile::Main).await;
     for error in [main.as_ref().err(), copy.as_ref().err()].into_iter().flatten() {
         if is_fatal(error) {
@@ -261,7 +262,12 @@ async fn load_manifest(
     match (main, copy) {
         (Ok((manifest, digest)), copy) => {
             match copy {
-                Ok(copy) if copy != digest => {
+                Ok((other, _)) if other != label => {
+                    let fault = Fault::new(FaultKind::Other, format!("it is the manifest of {other}"));
+                    context.detail(fault.line(&shown(repository, &copy_path)));
+                    findings.note(&copy_path, &fault).map(drop)?;
+                }
+                Ok((_, copy)) if copy != digest => {
                     context.detail(format!("backup '{label}' manifest.copy does not match manifest"));
                 }
                 Ok(_) => {}
