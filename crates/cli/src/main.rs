@@ -9,6 +9,7 @@ mod bar;
 mod command;
 mod database;
 mod exit;
+mod goal;
 mod lock;
 mod log;
 mod memory;

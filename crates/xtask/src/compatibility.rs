@@ -14,7 +14,7 @@ const BEGIN: &str = "<!-- begin: written by cargo xtask compatibility -->\n";
 const END: &str = "<!-- end -->\n";
 
 /// What commands do not do yet; every other command that is not refused works.
-const COMMANDS_LATER: [(Command, &str); 8] = [
+const COMMANDS_LATER: [(Command, &str); 7] = [
     (Command::Annotate, "not yet"),
     (Command::Check, "not yet"),
     (Command::Expire, "not yet; stock `pgbackrest expire` works on the same repository"),
@@ -22,7 +22,6 @@ const COMMANDS_LATER: [(Command, &str); 8] = [
     (Command::RepoRm, "not yet"),
     (Command::StanzaDelete, "not yet"),
     (Command::StanzaUpgrade, "not yet"),
-    (Command::Verify, "not yet"),
 ];
 
 /// What works in part.
@@ -92,6 +91,7 @@ fn commands() -> String {
             (Some(reason), _, _) => format!("refused: {reason}"),
             (None, Some(later), _) => later.to_owned(),
             (None, None, Some(part)) => format!("works in part: {part}"),
+            (None, None, None) if command.facts().own => "our own; pgBackRest does not have it".to_owned(),
             (None, None, None) => "works".to_owned(),
         };
         table.push_str(&format!("| `{}` | {state} |\n", command.name()));

@@ -179,3 +179,54 @@ fn the_command_prints_json_and_ends_well_on_damage() {
     assert_eq!(report["damage"][0]["kind"], "missing");
     assert_eq!(report["backup"][0]["restorable"], false);
 }
+
+/// Objects that are valid, but not in this place.
+#[test]
+fn cr04_swapped_and_renamed_objects_are_found() {
+    block_on(async {
+        let world = World::of(BUNDLES).await;
+        let labels = world.labels();
+        let backups = world.sample.repo().join("backup/demo");
+        // A backup under the name of another one.
+        let (full, last) = (backups.join(labels[0].as_str()), backups.join(labels[2].as_str()));
+        let aside = backups.join("aside");
+        for (from, to) in [(&full, &aside), (&last, &full), (&aside, &last)] {
+            fs::rename(from, to).unwrap();
+        }
+        let report = world.verify().await;
+        for label in &labels {
+            assert_eq!(status(&report, label.as_str()).1, Restorable::No, "{report:#?}");
+            assert!(world.restore(*label).await.is_err(), "{label}");
+        }
+        for (from, to) in [(&full, &aside), (&last, &full), (&aside, &last)] {
+            fs::rename(from, to).unwrap();
+        }
+        // Info files of another cluster, whole and encrypted with the same passphrase.
+        let other = World::of("2.45-pg15-zst-aes-bundle").await;
+        for name in ["archive.info", "archive.info.copy"] {
+            let foreign = other.sample.repo().join("archive/demo").join(name);
+            fs::copy(foreign, world.sample.repo().join("archive/demo").join(name)).unwrap();
+        }
+        let report = world.verify().await;
+        assert!(
+            report.is_error() && report.obstacles[0].starts_with("backup info file and archive info file do not match"),
+            "{report:#?}"
+        );
+    });
+}
+
+/// A crash between the two writes of an info file: the main file counts, and nothing is damaged.
+#[test]
+fn in03_an_older_copy_is_no_damage() {
+    block_on(async {
+        let world = World::of("2.60-pg15to18-zst-bundle-upgrade").await;
+        let copy = world.sample.repo().join("backup/demo/backup.info.copy");
+        let mut older = world.info.clone();
+        older.remove(&world.labels()[2]).unwrap();
+        fs::write(copy, older.write()).unwrap();
+        let report = world.verify().await;
+        assert!(!report.is_error(), "{report:#?}");
+        assert_eq!(report.backups.len(), 3);
+        assert!(report.backups.iter().all(|backup| backup.is_listed));
+    });
+}

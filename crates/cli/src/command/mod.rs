@@ -3,9 +3,11 @@
 mod archive_get;
 mod archive_push;
 mod backup;
+mod completion;
 mod control;
 mod help;
 mod info;
+mod plan;
 mod repo_get;
 mod repo_ls;
 mod repo_path;
@@ -34,6 +36,8 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
         Command::Backup => backup::run(session).await,
         Command::Restore => restore::run(session).await,
         Command::StanzaCreate => stanza_create::run(session).await,
+        Command::Completion => completion::run(session),
+        Command::Plan => plan::run(session).await,
         Command::Verify => verify::run(session).await,
         Command::Start => control::start(session),
         Command::Stop => control::stop(session),
