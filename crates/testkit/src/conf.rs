@@ -89,13 +89,21 @@ impl Conf {
     /// # Errors
     /// When the file cannot be written.
     pub fn cluster(&mut self, cluster: &Cluster) -> Result<&mut Self> {
+        self.cluster_at(1, cluster)
+    }
+
+    /// As [`Conf::cluster`], for the cluster with this number.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn cluster_at(&mut self, number: u32, cluster: &Cluster) -> Result<&mut Self> {
         for (option, value) in [
-            ("pg1-path", cluster.data().display().to_string()),
-            ("pg1-socket-path", cluster.socket_dir().display().to_string()),
-            ("pg1-port", cluster.port().to_string()),
-            ("pg1-user", "postgres".to_owned()),
+            ("path", cluster.data().display().to_string()),
+            ("socket-path", cluster.socket_dir().display().to_string()),
+            ("port", cluster.port().to_string()),
+            ("user", "postgres".to_owned()),
         ] {
-            put(&mut self.local, option, &value);
+            put(&mut self.local, &format!("pg{number}-{option}"), &value);
         }
         self.save()?;
         Ok(self)

@@ -15,5 +15,6 @@ pub mod samples;
 pub mod stock;
 pub mod tools;
 pub mod user;
+pub mod watch;
 
 pub use error::{Error, Result};

@@ -32,14 +32,12 @@ const COMMANDS_IN_PART: [(Command, &str); 3] = [
 ];
 
 /// Options that are known and not acted on yet.
-const OPTIONS_LATER: [(&str, &str); 24] = [
+const OPTIONS_LATER: [(&str, &str); 22] = [
     ("archive-async", "files are pushed and fetched synchronously, with a warning"),
-    ("archive-copy", "refused when set"),
     ("archive-expire-before", "not yet: expire"),
     ("archive-get-queue-max", "not yet: asynchronous archiving"),
     ("archive-missing-retry", "not yet: asynchronous archiving"),
     ("archive-push-batch-size", "not yet: asynchronous archiving"),
-    ("backup-standby", "not yet"),
     ("expire-auto", "a warning says that expire was not run"),
     ("manifest-save-threshold", "the manifest is saved at the start and at the end"),
     ("oldest", "not yet: expire"),

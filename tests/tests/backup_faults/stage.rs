@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pgbr_repo::clock::{SystemClock, SystemRandom};
 use pgbr_repo::command::backup::{
-    ArchiveCheck, BackupOptions, BackupOutcome, BundleOptions, PageOptions, RecordedOptions, backup,
+    ArchiveCheck, BackupOptions, BackupOutcome, BundleOptions, PageOptions, RecordedOptions, Servers, backup,
 };
 use pgbr_repo::command::stanza::create::{StanzaCluster, create};
 use pgbr_repo::db::Database;
@@ -97,6 +97,7 @@ impl Stage {
             start_fast: true,
             db_timeout: Duration::from_secs(1800),
             archive_check: None,
+            archive_timeout: Duration::from_millis(300),
             pages: PageOptions { check: Some(false), header_check: PageHeaderCheck::Upper, end_at_error: false },
             exclude: Vec::new(),
             links: LinkPolicy::Any,
@@ -117,12 +118,12 @@ impl Stage {
     }
 
     pub(crate) fn checked(&self, bundled: bool) -> BackupOptions {
-        let check = ArchiveCheck { timeout: Duration::from_millis(300), refuse_always: true };
+        let check = ArchiveCheck { refuse_always: true, copy: false };
         BackupOptions { archive_check: Some(check), ..self.options(bundled) }
     }
 
     pub(crate) async fn backup(&self, server: &dyn Database, options: &BackupOptions) -> Result<BackupOutcome> {
-        backup(&self.repository, Some(server), options, &self.context).await
+        backup(&self.repository, Servers::Primary(server), options, &self.context).await
     }
 
     pub(crate) fn storage(&self) -> &Arc<dyn Storage> {

@@ -1,10 +1,12 @@
 //! `backup`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pgbr_config::{OptionSet, RepoOptions, opt};
-use pgbr_repo::command::backup::{ArchiveCheck, BackupOptions, BundleOptions, PageOptions, RecordedOptions, backup};
+use pgbr_repo::command::backup::{
+    ArchiveCheck, BackupOptions, BundleOptions, PageOptions, RecordedOptions, Servers, Standby, backup,
+};
 use pgbr_repo::db::Database;
 use pgbr_repo::error::ErrorKind;
 use pgbr_repo::format::{Annotations, BackupType};
@@ -12,7 +14,7 @@ use pgbr_repo::pgdata::LinkPolicy;
 use pgbr_repo::postgres::page::PageHeaderCheck;
 use pgbr_repo::repository::WritableRepository;
 
-use crate::database::{self, Connected};
+use crate::database::{self, BackupStandby, Connected, ForBackup};
 use crate::exit::{Failure, Outcome};
 use crate::session::Session;
 
@@ -25,29 +27,54 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
         session.context.info(format!("repo option not specified, defaulting to repo{}", index.number()));
     }
     let repo = options.repo(index);
-    refuse_unfinished(options, &repo)?;
-    let connected = match options.boolean(opt::ONLINE) {
-        true => Some(database::connect_primary(options, &session.context).await?),
-        false => None,
+    refuse_unfinished(&repo)?;
+    let connected = connect(session).await?;
+    let path_of = |connected: &Connected| -> Result<PathBuf, Failure> {
+        Ok(options.pg(connected.index).require(opt::PG_PATH)?.into())
     };
-    let pg_path = match &connected {
-        Some(Connected { index, .. }) => PathBuf::from(options.pg(*index).require(opt::PG_PATH)?),
-        None => session.require_pg_path()?,
+    let (pg_path, standby_path) = match &connected {
+        None => (session.require_pg_path()?, None),
+        Some(ForBackup { leader, helper }) => (path_of(leader)?, helper.as_ref().map(path_of).transpose()?),
+    };
+    let servers = match &connected {
+        None => Servers::Offline,
+        Some(ForBackup { leader, helper }) => servers(leader, helper.as_ref().zip(standby_path.as_deref())),
     };
     let backup_options = backup_options(session, &repo, pg_path)?;
-    let database = connected.as_ref().map(|connected| &connected.session as &dyn Database);
-    backup(&WritableRepository::new(repository), database, &backup_options, &session.context).await?;
+    backup(&WritableRepository::new(repository), servers, &backup_options, &session.context).await?;
     warn_without_expire(session, &repo);
     Ok(Outcome::Done)
 }
 
+/// Connects to the servers that the backup is made from; `None` offline.
+async fn connect(session: &Session) -> Result<Option<ForBackup>, Failure> {
+    let options = session.options();
+    let standby = BackupStandby::of(options);
+    if options.boolean(opt::ONLINE) {
+        return database::connect_for_backup(options, standby, &session.context).await.map(Some);
+    }
+    if standby != BackupStandby::No {
+        session.context.warn(
+            "option backup-standby is enabled but backup is offline - backups will be performed from the primary",
+        );
+    }
+    Ok(None)
+}
+
+fn servers<'a>(leader: &'a Connected, helper: Option<(&'a Connected, &'a Path)>) -> Servers<'a> {
+    let database: &dyn Database = &leader.session;
+    match helper {
+        Some((standby, pg_path)) => {
+            Servers::PrimaryAndStandby { primary: database, standby: Standby { database: &standby.session, pg_path } }
+        }
+        None if database.identity().in_recovery => Servers::Standby(database),
+        None => Servers::Primary(database),
+    }
+}
+
 /// Refuses by name what would change the result and is not there yet.
-fn refuse_unfinished(options: &OptionSet, repo: &RepoOptions<'_>) -> Result<(), Failure> {
-    let unfinished = [
-        ("repo-block", repo.boolean(opt::REPO_BLOCK)),
-        ("archive-copy", options.boolean(opt::ARCHIVE_COPY)),
-        ("backup-standby", options.string_id(opt::BACKUP_STANDBY) == Some("y")),
-    ];
+fn refuse_unfinished(repo: &RepoOptions<'_>) -> Result<(), Failure> {
+    let unfinished = [("repo-block", repo.boolean(opt::REPO_BLOCK))];
     match unfinished.into_iter().find(|(_, is_on)| *is_on) {
         Some((name, _)) => Err(Failure::new(
             ErrorKind::FeatureNotSupported,
@@ -60,8 +87,8 @@ fn refuse_unfinished(options: &OptionSet, repo: &RepoOptions<'_>) -> Result<(), 
 fn backup_options(session: &Session, repo: &RepoOptions<'_>, pg_path: PathBuf) -> Result<BackupOptions, Failure> {
     let options = session.options();
     let archive_check = options.boolean(opt::ARCHIVE_CHECK).then(|| ArchiveCheck {
-        timeout: options.time(opt::ARCHIVE_TIMEOUT).unwrap_or(Duration::from_secs(60)),
         refuse_always: options.boolean(opt::ARCHIVE_MODE_CHECK),
+        copy: options.boolean(opt::ARCHIVE_COPY),
     });
     let bundle = repo.boolean(opt::REPO_BUNDLE).then(|| BundleOptions {
         size_bytes: repo.size_bytes(opt::REPO_BUNDLE_SIZE).unwrap_or(20 * 1024 * 1024),
@@ -76,6 +103,7 @@ fn backup_options(session: &Session, repo: &RepoOptions<'_>, pg_path: PathBuf) -
         start_fast: options.boolean(opt::START_FAST),
         db_timeout: options.time(opt::DB_TIMEOUT).unwrap_or(Duration::from_secs(1800)),
         archive_check,
+        archive_timeout: options.time(opt::ARCHIVE_TIMEOUT).unwrap_or(Duration::from_secs(60)),
         pages: PageOptions {
             check: options.get(opt::CHECKSUM_PAGE),
             header_check: match options.boolean(opt::PAGE_HEADER_CHECK) {

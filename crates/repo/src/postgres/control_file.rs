@@ -21,6 +21,7 @@ use super::wal_segment::{WalSegmentSize, WalSegmentSizeError};
 /// | 0 | 8 | system identifier |
 /// | 8 | 4 | version of this layout |
 /// | 12 | 4 | catalog version |
+/// | 16 | 4 | what the server was doing, see [`ControlFile::is_in_archive_recovery`] |
 /// | 32 | 8 | LSN of the last checkpoint |
 ///
 /// The others move; see [`ControlOffsets`]. The last field is the CRC-32C of all bytes before it.
@@ -39,6 +40,17 @@ pub struct ControlFile {
     page_size: PageSize,
     wal_segment_size: WalSegmentSize,
     data_checksum_version: u32,
+    state: u32,
+    minimum_recovery: MinimumRecovery,
+}
+
+/// Where a standby, or what was copied of one, is consistent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MinimumRecovery {
+    /// Everything on disk is from WAL before this (`minRecoveryPoint`); zero on a primary.
+    pub lsn: Lsn,
+    /// Its timeline; `None` on a primary.
+    pub timeline: Option<Timeline>,
 }
 
 /// Bytes that are no intact `pg_control` of a known version.
@@ -96,7 +108,12 @@ pub enum ControlFileError {
 
 const CONTROL_VERSION_OFFSET: usize = 8;
 const CATALOG_VERSION_OFFSET: usize = 12;
+const STATE_OFFSET: usize = 16;
 const CHECKPOINT_OFFSET: usize = 32;
+
+/// `DB_SHUTDOWNED_IN_RECOVERY` and `DB_IN_ARCHIVE_RECOVERY` of PostgreSQL's `catalog/pg_control.h`, which have these
+/// numbers in every version known.
+const STATES_OF_ARCHIVE_RECOVERY: [u32; 2] = [2, 5];
 
 /// `PG_DATA_CHECKSUM_VERSION`: pages have checksums.
 const DATA_CHECKSUMS_ON: u32 = 1;
@@ -157,7 +174,8 @@ impl ControlFile {
         facts: &VersionFacts,
         crc_offset: usize,
     ) -> Result<Self, ControlFileError> {
-        let ControlOffsets { timeline, page_size, wal_segment_size, data_checksum_version, crc: _ } = facts.control;
+        let ControlOffsets { timeline, minimum_recovery, page_size, wal_segment_size, data_checksum_version, crc: _ } =
+            facts.control;
         Ok(Self {
             bytes: *bytes,
             crc_offset,
@@ -169,6 +187,11 @@ impl ControlFile {
             page_size: PageSize::new(word(bytes, page_size).into())?,
             data_checksum_version: data_checksums(facts.version, word(bytes, data_checksum_version))?,
             timeline: Timeline::new(word(bytes, timeline)).ok_or(ControlFileError::NoTimeline)?,
+            state: word(bytes, STATE_OFFSET),
+            minimum_recovery: MinimumRecovery {
+                lsn: Lsn(u64_at(bytes, minimum_recovery).unwrap_or_default()),
+                timeline: Timeline::new(word(bytes, minimum_recovery + size_of::<u64>())),
+            },
         })
     }
 
@@ -206,6 +229,19 @@ impl ControlFile {
     #[must_use]
     pub fn timeline(&self) -> Timeline {
         self.timeline
+    }
+
+    /// Whether the cluster replays WAL of another one, or did so when it was shut down. PostgreSQL demands it of the
+    /// `pg_control` in a backup that was taken from a standby.
+    #[must_use]
+    pub fn is_in_archive_recovery(&self) -> bool {
+        STATES_OF_ARCHIVE_RECOVERY.contains(&self.state)
+    }
+
+    /// Where replay must get to before the cluster is consistent. A backup that was taken from a standby ends here.
+    #[must_use]
+    pub fn minimum_recovery(&self) -> MinimumRecovery {
+        self.minimum_recovery
     }
 
     /// The page size of relations.
@@ -267,6 +303,8 @@ impl std::fmt::Debug for ControlFile {
             .field("page_size", &self.page_size)
             .field("wal_segment_size", &self.wal_segment_size)
             .field("data_checksum_version", &self.data_checksum_version)
+            .field("state", &self.state)
+            .field("minimum_recovery", &self.minimum_recovery)
             .finish_non_exhaustive()
     }
 }

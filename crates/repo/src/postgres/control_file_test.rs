@@ -55,6 +55,10 @@ fn agrees_with_pg_controldata() {
         assert_eq!(control.system_id().to_string(), told("Database system identifier"), "{file}");
         assert_eq!(control.checkpoint().to_string(), told("Latest checkpoint location"), "{file}");
         assert_eq!(control.timeline().to_string(), told("Latest checkpoint's TimeLineID"), "{file}");
+        let MinimumRecovery { lsn, timeline } = control.minimum_recovery();
+        let timeline = timeline.map_or(0, Timeline::number);
+        assert_eq!(lsn.to_string(), told("Minimum recovery ending location"), "{file}");
+        assert_eq!(timeline.to_string(), told("Min recovery ending loc's timeline"), "{file}");
         assert_eq!(control.page_size().bytes().to_string(), told("Database block size"), "{file}");
         assert_eq!(control.wal_segment_size().bytes().to_string(), told("Bytes per WAL segment"), "{file}");
         assert_eq!(control.data_checksum_version().to_string(), told("Data page checksum version"), "{file}");

@@ -19,7 +19,7 @@ pub mod wal_file_name;
 pub mod wal_header;
 pub mod wal_segment;
 
-pub use control_file::ControlFile;
+pub use control_file::{ControlFile, MinimumRecovery};
 pub use data_path::DataLayout;
 pub use lsn::Lsn;
 pub use page::{Page, PageSize};

@@ -37,11 +37,13 @@ pub struct VersionFacts {
     pub control: ControlOffsets,
 }
 
-/// Byte offsets of the fields of `pg_control` that move between versions; each field is 32 bits wide.
+/// Byte offsets of the fields of `pg_control` that move between versions; a field is 32 bits wide unless it says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ControlOffsets {
     /// Timeline of the last checkpoint.
     pub timeline: usize,
+    /// Where recovery must get to at least: an LSN of 64 bits, then its timeline.
+    pub minimum_recovery: usize,
     /// Page size of relations.
     pub page_size: usize,
     /// WAL segment size.
@@ -52,10 +54,15 @@ pub struct ControlOffsets {
     pub crc: usize,
 }
 
-const BEFORE_10: ControlOffsets =
-    ControlOffsets { timeline: 56, page_size: 216, wal_segment_size: 228, data_checksum_version: 252, crc: 256 };
-const SINCE_12: ControlOffsets =
-    ControlOffsets { timeline: 48, page_size: 216, wal_segment_size: 228, data_checksum_version: 252, crc: 288 };
+const BEFORE_10: ControlOffsets = ControlOffsets {
+    timeline: 56,
+    minimum_recovery: 136,
+    page_size: 216,
+    wal_segment_size: 228,
+    data_checksum_version: 252,
+    crc: 256,
+};
+const SINCE_12: ControlOffsets = ControlOffsets { timeline: 48, crc: 288, ..BEFORE_10 };
 
 const fn row(
     version: PgVersion,
@@ -74,7 +81,14 @@ pub const VERSIONS: &[VersionFacts] = &[
     row(
         PgVersion::V11,
         (1100, 201_809_051, 0xD098),
-        ControlOffsets { timeline: 48, page_size: 208, wal_segment_size: 220, data_checksum_version: 244, crc: 280 },
+        ControlOffsets {
+            timeline: 48,
+            minimum_recovery: 128,
+            page_size: 208,
+            wal_segment_size: 220,
+            data_checksum_version: 244,
+            crc: 280,
+        },
     ),
     row(PgVersion::V12, (1201, 201_909_212, 0xD101), SINCE_12),
     row(PgVersion::V13, (1300, 202_007_201, 0xD106), SINCE_12),
@@ -91,6 +105,7 @@ pub const VERSIONS: &[VersionFacts] = &[
         wal_magic: 0xD121,
         control: ControlOffsets {
             timeline: 48,
+            minimum_recovery: 144,
             page_size: 224,
             wal_segment_size: 240,
             data_checksum_version: 264,

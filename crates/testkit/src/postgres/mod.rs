@@ -3,6 +3,7 @@
 mod cluster;
 mod options;
 mod pgbench;
+mod replica;
 mod version;
 
 pub use cluster::{Cluster, Shutdown};

@@ -8,10 +8,10 @@ use crate::progress::Context;
 use crate::repository::Archive;
 
 /// The first and the longest pause between two looks.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// Segments of one backup: a petabyte of WAL at the smallest size. More is a server that does not tell the truth.
-const SEGMENTS_MAX: u64 = 1 << 30;
+pub(super) const SEGMENTS_MAX: u64 = 1 << 30;
 
 /// Where a backup starts and stops in the WAL.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +21,8 @@ pub(super) struct WalRange {
     /// The segment of the start, which tells the timeline.
     pub(super) start_segment: WalSegmentName,
     pub(super) segment_size: WalSegmentSize,
+    /// Nobody made the server complete the last segment: the backup is of a standby alone.
+    pub(super) may_end_open: bool,
 }
 
 impl WalRange {
@@ -45,10 +47,36 @@ pub(super) async fn wait_for_range(
 ) -> Result<()> {
     let segments = WalSegmentName::range(range.start_segment, range.stop_segment(), range.segment_size, SEGMENTS_MAX)
         .map_err(|error| Error::new(ErrorKind::DbMismatch, error.to_string()))?;
+    let last = range.stop_segment();
     for segment in segments {
-        wait_for_segment(archive, segment, timeout, context).await?;
+        match segment == last && range.may_end_open {
+            true => wait_for_open_segment(archive, segment, range.stop_lsn, timeout, context).await?,
+            false => wait_for_segment(archive, segment, timeout, context).await?,
+        }
     }
     Ok(())
+}
+
+/// Waits for a segment that the primary may still be writing to, and says so when it is not there at once.
+async fn wait_for_open_segment(
+    archive: &Archive,
+    segment: WalSegmentName,
+    stop_lsn: Lsn,
+    timeout: Duration,
+    context: &Context,
+) -> Result<()> {
+    if archive.find(WalFileName::Segment(segment)).await?.is_empty() {
+        context.info(format!(
+            "wait for the primary to complete and archive WAL segment {segment}, which holds the end of the backup \
+             ({stop_lsn}): at the latest when its archive_timeout has passed"
+        ));
+    }
+    wait_for_segment(archive, segment, timeout, context).await.map_err(|error| match error.kind() {
+        ErrorKind::ArchiveTimeout => error
+            .hint("an idle primary completes no segment: set archive_timeout there, or run pg_switch_wal() there.")
+            .hint("the archive-timeout option says how long this backup waits."),
+        _ => error,
+    })
 }
 
 /// Waits until a segment is archived.
@@ -105,6 +133,7 @@ mod tests {
             stop_lsn: Lsn(stop),
             start_segment: start.segment(Timeline::FIRST, size),
             segment_size: size,
+            may_end_open: false,
         };
         for (stop, name) in [
             (0x300_0100, "000000010000000000000003"),

@@ -1,12 +1,16 @@
 //! The cluster that is backed up: `pg_control`, the stanza it belongs to, the clock.
 
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::options::BackupOptions;
 use crate::db::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BackupInfo, HistoryId};
-use crate::pgdata::{ControlRead, ControlReadError, DataRoots, LinkPolicy, Target, read_control};
+use crate::pgdata::{
+    Accounts, ControlRead, ControlReadError, DataRoots, LinkPolicy, Scan, ScanOptions, Target, read_control, scan,
+};
 use crate::postgres::control_file::ControlFileError;
 use crate::postgres::{ControlFile, DataLayout, PgVersion};
 use crate::progress::Context;
@@ -68,8 +72,12 @@ impl Cluster {
 
 /// `pg_control` as it is now.
 pub(super) async fn current_control(options: &BackupOptions) -> Result<ControlFile> {
-    use std::os::unix::ffi::OsStrExt;
-    let (path, version_force) = (options.pg_path.clone(), options.version_force);
+    control_at(&options.pg_path, options.version_force).await
+}
+
+/// `pg_control` of a data directory as it is now.
+pub(super) async fn control_at(pg_path: &Path, version_force: Option<PgVersion>) -> Result<ControlFile> {
+    let path = pg_path.to_owned();
     blocking(move || {
         let roots = DataRoots::open(&[Target::data(path.as_os_str().as_bytes())], &LinkPolicy::Any)?;
         Ok(control_in(&roots, version_force)?.control)
@@ -94,6 +102,21 @@ pub(super) fn control_in(roots: &DataRoots, version_force: Option<PgVersion>) ->
             Error::new(kind, error.to_string())
         }
     })
+}
+
+/// Lists the files of a data directory. `tablespaces` are those that the server knows; `None` offline. Blocking.
+pub(super) fn scan_directory(
+    pg_path: &[u8],
+    layout: &DataLayout,
+    tablespaces: Option<&[(u32, String)]>,
+    exclude: &[Vec<u8>],
+    links: &LinkPolicy,
+) -> Result<Scan> {
+    let accounts = Accounts::system()
+        .map_err(|error| Error::new(ErrorKind::FileRead, format!("unable to read the list of users: {error}")))?;
+    let online = tablespaces.is_some();
+    let scan_options = ScanOptions { layout, online, exclude, tablespaces, links, accounts: &accounts };
+    Ok(scan(pg_path, scan_options)?)
 }
 
 /// The time, seconds since the Unix epoch: that of the server where there is one.

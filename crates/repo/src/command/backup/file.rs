@@ -1,6 +1,6 @@
 //! One file of the cluster into the repository: read, checked, compressed, encrypted. Blocking.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::cluster::control_in;
 use crate::clock::Random;
@@ -12,7 +12,7 @@ use crate::filter::{
 use crate::format::manifest::{PageChecksums, PageRange};
 use crate::format::{Checksum, CompressType};
 use crate::pgdata::{DataRoots, DisplayPath, ReadLimit, SourceFile};
-use crate::postgres::PgVersion;
+use crate::postgres::{ControlFile, PgVersion};
 use crate::transfer::PieceWriter;
 
 /// A file up to this size is read whole before it is encoded, which is quicker for gz; larger ones stream through a
@@ -23,11 +23,15 @@ pub(super) const BUFFER_BYTES: usize = 256 * 1024;
 #[derive(Debug, Clone)]
 pub(super) struct Copier {
     pub(super) roots: Arc<DataRoots>,
+    /// The data directory, for messages.
+    pub(super) pgdata: Arc<[u8]>,
     pub(super) compress: Compression,
     pub(super) passphrase: Option<Passphrase>,
     pub(super) codecs: Codecs,
     pub(super) random: Arc<dyn Random>,
     pub(super) version_force: Option<PgVersion>,
+    /// `pg_control` as it was copied.
+    pub(super) copied_control: Arc<OnceLock<ControlFile>>,
     /// An empty file is stored, not only recorded: in a backup without bundles.
     pub(super) stores_empty: bool,
 }
@@ -101,7 +105,10 @@ impl Copier {
         match source.read {
             SourceRead::Control => {
                 let control = control_in(&self.roots, self.version_force)?;
-                self.copy_whole(source, &control.bytes, out).map(|(stored, _)| Copied::Stored(stored))
+                let stored = self.copy_whole(source, &control.bytes, out)?.0;
+                // It is copied once.
+                drop(self.copied_control.set(control.control));
+                Ok(Copied::Stored(stored))
             }
             SourceRead::Plain(limit) => match SourceFile::open(&self.roots, &source.name, limit)? {
                 None => Ok(Copied::Vanished),

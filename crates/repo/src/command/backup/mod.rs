@@ -9,6 +9,7 @@
 //! directory that nothing lists, and that the next backup removes.
 
 mod archive_check;
+mod archive_copy;
 mod build;
 mod cluster;
 mod complete;
@@ -21,7 +22,10 @@ mod plan;
 mod prior;
 mod process;
 mod reconcile;
+mod restartpoint;
 mod results;
+mod servers;
+mod standby;
 mod start;
 mod stop;
 
@@ -34,21 +38,22 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Passphrase;
 use crate::format::manifest::{self, Completion, ManifestOptions};
 use crate::format::{CipherPass, Manifest, RawText};
-use crate::pgdata::{Accounts, DataRoots, Scan, ScanOptions, scan};
+use crate::pgdata::{DataRoots, Scan};
 use crate::progress::{Context, cancelled};
 use crate::repository::{Archive, WritableRepository};
 
 use archive_check::wait_for_range;
-use cluster::{Cluster, blocking};
+use cluster::{Cluster, blocking, scan_directory};
 use file::Copier;
 pub use jiff::tz::TimeZone;
 pub use options::{ArchiveCheck, BackupOptions, BackupOutcome, BundleOptions, PageOptions, RecordedOptions};
 use process::Process;
 use reconcile::Reconciled;
+pub use servers::{Servers, Standby};
 use start::Started;
 use stop::Stopped;
 
-/// Makes a backup: of the running server behind `database`, a primary, or without one of a data directory at rest.
+/// Makes a backup of the cluster that `servers` run, or of a data directory at rest.
 ///
 /// # Errors
 /// - [`ErrorKind::BackupMismatch`], [`ErrorKind::DbMismatch`] for the wrong cluster or a timeline that changed,
@@ -61,23 +66,18 @@ use stop::Stopped;
 /// After any of them the backup is not listed.
 pub async fn backup(
     repository: &WritableRepository,
-    database: Option<&dyn Database>,
+    servers: Servers<'_>,
     options: &BackupOptions,
     context: &Context,
 ) -> Result<BackupOutcome> {
+    let database = servers.leader();
     let mut reconciled = unless_cancelled(context, reconcile::load(repository, context)).await?;
     let cluster = Cluster::identify(&reconciled.info, options, database.is_some(), context).await?;
     let archive = open_archive(repository, database, options, context).await?;
     let timestamp_start_s = cluster::now_s(database, context).await?;
     prior::require_full(&reconciled.info, options, context)?;
 
-    let started = match database {
-        Some(database) => {
-            let started = start::start(database, &cluster, archive.as_ref(), options, context);
-            Some(unless_cancelled(context, started).await?)
-        }
-        None => start::check_not_running(options, context).await.map(|()| None)?,
-    };
+    let started = unless_cancelled(context, begin(servers, &cluster, archive.as_ref(), options, context)).await?;
     let (scan, roots) = scan_cluster(&cluster, started.as_ref(), options, context).await?;
     let copy_start_s = cluster::end_of_second_s(database, context).await?;
 
@@ -96,22 +96,50 @@ pub async fn backup(
     drop(scan);
     let copier = Copier {
         roots: Arc::new(roots),
+        pgdata: options.pg_path.as_os_str().as_bytes().into(),
         compress: options.compress,
         passphrase: backup_pass,
         codecs: context.codecs.clone(),
         random: Arc::clone(&context.random),
         version_force: options.version_force,
+        copied_control: Arc::default(),
         stores_empty: options.bundle.is_none(),
     };
-    let run = Run { repository, database, options, context, reconciled: &reconciled, cluster: &cluster };
+    let standby_roots = match (servers.helper(), &started) {
+        (Some(standby), Some(started)) => {
+            Some(standby::open_roots(standby, &cluster, started.tablespaces.clone(), options).await?)
+        }
+        _ => None,
+    };
+    let standby_roots = standby_roots.map(Arc::new);
+    let run = Run { repository, servers, standby_roots, options, context, reconciled: &reconciled, cluster: &cluster };
     run.labelled(Arc::new(manifest), copier, started, archive).await
 }
 
+/// Starts the backup where a server has to know of it.
+async fn begin(
+    servers: Servers<'_>,
+    cluster: &Cluster,
+    archive: Option<&Archive>,
+    options: &BackupOptions,
+    context: &Context,
+) -> Result<Option<Started>> {
+    let started = match servers {
+        Servers::Offline => return start::check_not_running(options, context).await.map(|()| None),
+        Servers::Primary(primary) => start::start(primary, None, cluster, archive, options, context).await,
+        Servers::PrimaryAndStandby { primary, standby } => {
+            start::start(primary, Some(standby), cluster, archive, options, context).await
+        }
+        Servers::Standby(standby) => restartpoint::start(standby, cluster, archive, options, context).await,
+    };
+    started.map(Some)
+}
+
 /// A backup that has a label.
-#[derive(Clone, Copy)]
 struct Run<'a> {
     repository: &'a WritableRepository,
-    database: Option<&'a dyn Database>,
+    servers: Servers<'a>,
+    standby_roots: Option<Arc<DataRoots>>,
     options: &'a BackupOptions,
     context: &'a Context,
     reconciled: &'a Reconciled,
@@ -139,10 +167,23 @@ impl Run<'_> {
         self.enter_end(Arc::make_mut(&mut manifest), started, &stopped);
         if let (Some(archive), Some(wal)) = (&archive, &stopped.wal) {
             self.wait_for_wal(&manifest, passphrase, archive, wal).await?;
+            if self.copies_archive() {
+                let storing = archive_copy::Storing {
+                    compress: copier.compress,
+                    passphrase: copier.passphrase.as_ref(),
+                    workers: usize::try_from(self.options.process_max).unwrap_or(1),
+                };
+                let manifest = Arc::make_mut(&mut manifest);
+                archive_copy::copy(self.repository, archive, wal, manifest, storing, self.context).await?;
+            }
         }
         self.context.check_cancelled()?;
         self.context.info(format!("new backup label = {}", manifest.label()));
         complete::complete(self.repository, self.reconciled, &manifest, passphrase, self.options, self.context).await
+    }
+
+    fn copies_archive(&self) -> bool {
+        self.options.archive_check.is_some_and(|check| check.copy)
     }
 
     /// Saves what a later backup could resume from.
@@ -157,10 +198,13 @@ impl Run<'_> {
         if self.options.bundle.is_none() {
             directories::create(self.repository, manifest, self.options.symlinks).await?;
         }
-        let plan = plan::plan(manifest, self.options.bundle);
+        let has_helper = self.servers.helper().is_some();
+        let is_from_primary = |name: &[u8]| has_helper && !self.cluster.layout.is_replayed(name);
+        let plan = plan::plan(manifest, self.options.bundle, is_from_primary);
         let process = Process {
             repository: self.repository,
-            database: self.database,
+            servers: self.servers,
+            standby_roots: self.standby_roots.clone(),
             cluster: self.cluster,
             options: self.options,
             copier,
@@ -170,10 +214,11 @@ impl Run<'_> {
     }
 
     async fn stop(&self, manifest: &mut Manifest, copier: &Copier, started: Option<&Started>) -> Result<End> {
-        let (Some(database), Some(started)) = (self.database, started) else {
+        let Some(started) = started else {
             return Ok(End { timestamp_s: self.context.clock.now_s(), wal: None });
         };
-        let stopping = stop::stop(self.repository, database, (self.cluster, started), copier, manifest, self.context);
+        let stopping =
+            stop::stop(self.repository, self.servers, (self.cluster, started), copier, manifest, self.context);
         let Stopped { timestamp_s, wal } = unless_cancelled(self.context, stopping).await?;
         Ok(End { timestamp_s, wal: Some(wal) })
     }
@@ -194,8 +239,8 @@ impl Run<'_> {
             annotations: options.annotations.clone(),
             options: ManifestOptions {
                 archive_check: options.archive_check.is_some() && end.wal.is_some(),
-                archive_copy: false,
-                backup_standby: Some(false),
+                archive_copy: self.copies_archive() && end.wal.is_some(),
+                backup_standby: Some(self.servers.reads_standby()),
                 buffer_size_bytes: Some(options.recorded.buffer_size_bytes),
                 compress_level: Some(options.compress.level()),
                 compress_level_network: Some(options.recorded.compress_level_network),
@@ -213,11 +258,10 @@ impl Run<'_> {
         archive: &Archive,
         wal: &archive_check::WalRange,
     ) -> Result<()> {
-        let Some(check) = self.options.archive_check else { return Ok(()) };
         let (start, stop) = (wal.start_segment, wal.stop_segment());
         self.context.info(format!("check archive for segment(s) {start}:{stop}"));
         self.save_copy(manifest, passphrase).await?;
-        wait_for_range(archive, wal, check.timeout, self.context).await
+        wait_for_range(archive, wal, self.options.archive_timeout, self.context).await
     }
 }
 
@@ -251,19 +295,8 @@ async fn scan_cluster(
     let (layout, path) = (cluster.layout.clone(), options.pg_path.clone());
     let (exclude, links) = (options.exclude.clone(), options.links.clone());
     let tablespaces = started.map(|started| started.tablespaces.clone());
-    let online = started.is_some();
     let (found, roots) = blocking(move || {
-        let accounts = Accounts::system()
-            .map_err(|error| Error::new(ErrorKind::FileRead, format!("unable to read the list of users: {error}")))?;
-        let scan_options = ScanOptions {
-            layout: &layout,
-            online,
-            exclude: &exclude,
-            tablespaces: tablespaces.as_deref(),
-            links: &links,
-            accounts: &accounts,
-        };
-        let found = scan(path.as_os_str().as_bytes(), scan_options)?;
+        let found = scan_directory(path.as_os_str().as_bytes(), &layout, tablespaces.as_deref(), &exclude, &links)?;
         let roots = DataRoots::open(&found.targets, &links)?;
         Ok((found, roots))
     })

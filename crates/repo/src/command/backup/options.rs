@@ -29,6 +29,8 @@ pub struct BackupOptions {
     pub db_timeout: Duration,
     /// Demand that the WAL of an online backup is archived (`archive-check`); `None` does not look.
     pub archive_check: Option<ArchiveCheck>,
+    /// How long to wait for each segment, and for a standby to replay the begin of the backup (`archive-timeout`).
+    pub archive_timeout: Duration,
     /// Which pages are checked, and what an invalid one means.
     pub pages: PageOptions,
     /// What is left out (`exclude`): paths relative to the data directory; with a `/` at the end only the contents.
@@ -56,10 +58,10 @@ pub struct BackupOptions {
 /// How the WAL is checked.
 #[derive(Debug, Clone, Copy)]
 pub struct ArchiveCheck {
-    /// How long to wait for each segment (`archive-timeout`).
-    pub timeout: Duration,
     /// Refuse `archive_mode=always` (`archive-mode-check`).
     pub refuse_always: bool,
+    /// Store the WAL within the backup as well (`archive-copy`).
+    pub copy: bool,
 }
 
 /// The check of pages.

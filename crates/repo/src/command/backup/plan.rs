@@ -12,6 +12,8 @@ pub(super) struct Plan {
     /// What is copied at once and in any order, started in this one: large files first, so that no transfer is left
     /// alone with one at the end; then the bundles.
     pub(super) jobs: Vec<Job>,
+    /// What has to come from the primary when the rest is read from a standby; beside [`Plan::jobs`], in the same order.
+    pub(super) from_primary: Vec<Job>,
     /// `pg_control`, which is copied after everything else.
     pub(super) control: Option<Job>,
     /// Empty files that a bundled backup does not store.
@@ -29,12 +31,18 @@ pub(super) enum Job {
     Bundle(BundleId, Vec<usize>),
 }
 
-/// Plans a full backup.
-pub(super) fn plan(manifest: &Manifest, bundle: Option<BundleOptions>) -> Plan {
+/// Plans a full backup. `is_from_primary` tells of a file's name whether it must not be read from a standby.
+pub(super) fn plan(
+    manifest: &Manifest,
+    bundle: Option<BundleOptions>,
+    is_from_primary: impl Fn(&[u8]) -> bool,
+) -> Plan {
     let files = manifest.files();
-    let mut plan = Plan { jobs: Vec::new(), control: None, empty: Vec::new(), total_bytes: 0 };
+    let mut plan =
+        Plan { jobs: Vec::new(), from_primary: Vec::new(), control: None, empty: Vec::new(), total_bytes: 0 };
     let mut control = None;
     let mut single = Vec::new();
+    let mut primary = Queue::default();
     // One queue for each tablespace and one for all else: a bundle holds files of one file system.
     let mut small: Vec<(Vec<u8>, Vec<usize>)> = tablespaces(manifest);
     for (position, file) in files.iter().enumerate() {
@@ -46,6 +54,9 @@ pub(super) fn plan(manifest: &Manifest, bundle: Option<BundleOptions>) -> Plan {
         plan.total_bytes = plan.total_bytes.saturating_add(file.size_original_bytes);
         if file.name().as_bytes() == CONTROL_FILE.as_bytes() {
             control = Some((position, is_bundled));
+        } else if is_from_primary(file.name().as_bytes()) {
+            let queue = if is_bundled { &mut primary.small } else { &mut primary.single };
+            queue.push(position);
         } else if !is_bundled {
             single.push(position);
         } else if let Some((_, queue)) = small.iter_mut().find(|(prefix, _)| file.name().as_bytes().starts_with(prefix))
@@ -53,23 +64,45 @@ pub(super) fn plan(manifest: &Manifest, bundle: Option<BundleOptions>) -> Plan {
             queue.push(position);
         }
     }
-    single.sort_by(|one, other| largest_first(file(files, *one), file(files, *other)));
-    plan.jobs.extend(single.into_iter().map(Job::Single));
+    plan.jobs = singles(files, single);
+    plan.from_primary = singles(files, primary.single);
 
     let mut next_id = 1;
-    for (_, mut queue) in small {
-        // Files of one age are read again together.
-        queue.sort_by(|one, other| oldest_first(file(files, *one), file(files, *other)));
-        for group in groups(files, &queue, bundle.map_or(0, |bundle| bundle.size_bytes)) {
-            plan.jobs.extend(BundleId::new(next_id).map(|id| Job::Bundle(id, group)));
-            next_id += 1;
-        }
+    let bundle_bytes = bundle.map_or(0, |bundle| bundle.size_bytes);
+    for (_, queue) in small {
+        plan.jobs.extend(bundles(files, queue, bundle_bytes, &mut next_id));
     }
+    plan.from_primary.extend(bundles(files, primary.small, bundle_bytes, &mut next_id));
     plan.control = control.and_then(|(position, is_bundled)| match is_bundled {
         true => BundleId::new(next_id).map(|id| Job::Bundle(id, vec![position])),
         false => Some(Job::Single(position)),
     });
     plan
+}
+
+/// Files to copy, by position.
+#[derive(Debug, Default)]
+struct Queue {
+    /// Into objects of their own.
+    single: Vec<usize>,
+    /// Into bundles.
+    small: Vec<usize>,
+}
+
+fn singles(files: &[FileRow], mut queue: Vec<usize>) -> Vec<Job> {
+    queue.sort_by(|one, other| largest_first(file(files, *one), file(files, *other)));
+    queue.into_iter().map(Job::Single).collect()
+}
+
+fn bundles(files: &[FileRow], mut queue: Vec<usize>, size_bytes: u64, next_id: &mut u64) -> Vec<Job> {
+    // Files of one age are read again together.
+    queue.sort_by(|one, other| oldest_first(file(files, *one), file(files, *other)));
+    let mut jobs = Vec::new();
+    for group in groups(files, &queue, size_bytes) {
+        jobs.extend(BundleId::new(*next_id).map(|id| Job::Bundle(id, group)));
+        *next_id += 1;
+    }
+    jobs
 }
 
 /// The prefixes of the queues; the last one takes what is in no tablespace.
@@ -201,7 +234,7 @@ mod tests {
     #[test]
     fn large_files_come_first_and_pg_control_last() {
         let manifest = manifest(&FILES);
-        let plan = plan(&manifest, None);
+        let plan = plan(&manifest, None, |_| false);
         let order: Vec<String> = jobs(&plan, &manifest).into_iter().flat_map(|(_, names)| names).collect();
         assert_eq!(order, ["6", "9", "5", "1", "8", "2", "4", "3", "pg_control"]);
         assert_eq!(plan.empty, [] as [usize; 0]);
@@ -211,7 +244,7 @@ mod tests {
     #[test]
     fn a_bundle_holds_small_files_of_one_tablespace_until_it_is_full() {
         let manifest = manifest(&FILES);
-        let plan = plan(&manifest, Some(BundleOptions { size_bytes: 110, limit_bytes: 100 }));
+        let plan = plan(&manifest, Some(BundleOptions { size_bytes: 110, limit_bytes: 100 }), |_| false);
         let expected: [(u64, &[&str]); 7] =
             [(0, &["6"]), (0, &["9"]), (0, &["5"]), (1, &["8"]), (2, &["2", "4"]), (3, &["1"]), (4, &["pg_control"])];
         let found = jobs(&plan, &manifest);
@@ -219,5 +252,20 @@ mod tests {
             found.iter().map(|(id, names)| (*id, names.iter().map(String::as_str).collect())).collect();
         assert_eq!(found, expected.map(|(id, names)| (id, names.to_vec())));
         assert_eq!(plan.empty, [2]);
+    }
+
+    #[test]
+    fn a_bundle_holds_files_of_one_server() {
+        let manifest = manifest(&FILES);
+        let bundle = Some(BundleOptions { size_bytes: 1000, limit_bytes: 100 });
+        let plan =
+            plan(&manifest, bundle, |name| [b"pg_data/base/1/2", b"pg_data/base/1/6"].iter().any(|file| name == *file));
+        let position = |text: &str| manifest.file_position(text.as_bytes()).unwrap();
+        let bundled = BundleId::new(3).unwrap();
+        assert_eq!(
+            plan.from_primary,
+            [Job::Single(position("pg_data/base/1/6")), Job::Bundle(bundled, vec![position("pg_data/base/1/2")])]
+        );
+        assert!(!jobs(&plan, &manifest).iter().any(|(_, names)| names.iter().any(|name| name == "2" || name == "6")));
     }
 }

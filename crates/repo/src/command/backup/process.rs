@@ -1,5 +1,6 @@
 //! Copies all files, several at once, and enters the results into the manifest as they come.
 
+use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,12 +9,12 @@ use super::file::{BUFFER_BYTES, Copied, Copier, Source, SourceRead};
 use super::options::BackupOptions;
 use super::plan::{Job, Plan};
 use super::results::Results;
-use crate::db::Database;
+use super::servers::Servers;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::PageCheck;
 use crate::format::path::{self, BundleId, StoredFile};
 use crate::format::{BackupLabel, Manifest};
-use crate::pgdata::ReadLimit;
+use crate::pgdata::{DataRoots, ReadLimit};
 use crate::postgres::data_path::{CONTROL_FILE, first_page_number};
 use crate::progress::{Context, cancelled};
 use crate::repository::WritableRepository;
@@ -24,13 +25,15 @@ use crate::transfer::{self, StoreTarget};
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Everything that copying needs.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Process<'a> {
     pub(super) repository: &'a WritableRepository,
-    pub(super) database: Option<&'a dyn Database>,
+    pub(super) servers: Servers<'a>,
     pub(super) cluster: &'a Cluster,
     pub(super) options: &'a BackupOptions,
     pub(super) copier: &'a Copier,
+    /// Where most files are read from instead of the primary's directories.
+    pub(super) standby_roots: Option<Arc<DataRoots>>,
     pub(super) context: &'a Context,
 }
 
@@ -46,6 +49,8 @@ struct Prepared {
 pub(super) struct Done {
     pub(super) worker: usize,
     pub(super) bundle: Option<BundleId>,
+    /// The data directory that they were read from.
+    pub(super) pgdata: Arc<[u8]>,
     /// The files by their positions in the manifest.
     pub(super) files: Vec<(usize, Copied)>,
 }
@@ -62,8 +67,15 @@ impl Process<'_> {
         let results = Results::new(manifest, &plan, self.options, self.context);
         let results = Mutex::new(results);
         let copying = async {
-            self.copy(&results, plan.jobs).await?;
-            self.copy(&results, plan.control.into_iter().collect()).await
+            let workers = usize::try_from(self.options.process_max).unwrap_or(1).max(1);
+            // The primary has a worker of its own, so that it is not loaded with more than one.
+            let slots = Slots::new(workers + 1);
+            let standby = self.standby_copier();
+            tokio::try_join!(
+                self.copy(&results, plan.jobs, (standby.as_ref().unwrap_or(self.copier), workers), &slots),
+                self.copy(&results, plan.from_primary, (self.copier, 1), &slots),
+            )?;
+            self.copy(&results, plan.control.into_iter().collect(), (self.copier, 1), &slots).await
         };
         tokio::select! {
             biased;
@@ -75,12 +87,23 @@ impl Process<'_> {
         Ok(())
     }
 
-    async fn copy(&self, results: &Mutex<Results<'_>>, jobs: Vec<Job>) -> Result<()> {
-        let workers = usize::try_from(self.options.process_max).unwrap_or(1).max(1);
-        let slots = Slots::new(workers);
+    /// As [`Process::copier`], with the directories of the standby.
+    fn standby_copier(&self) -> Option<Copier> {
+        let roots = Arc::clone(self.standby_roots.as_ref()?);
+        let pgdata = self.servers.helper()?.pg_path.as_os_str().as_bytes().into();
+        Some(Copier { roots, pgdata, ..self.copier.clone() })
+    }
+
+    async fn copy(
+        &self,
+        results: &Mutex<Results<'_>>,
+        jobs: Vec<Job>,
+        (copier, workers): (&Copier, usize),
+        slots: &Slots,
+    ) -> Result<()> {
         // Names are taken from the manifest when a transfer begins, so that those that wait need no memory for them.
         let prepared = jobs.into_iter().map(|job| self.prepare(lock(results).manifest(), job));
-        let work = |_, prepared: Result<Prepared>| async { self.transfer(prepared?, &slots).await };
+        let work = |_, prepared: Result<Prepared>| async { self.transfer(prepared?, copier, slots).await };
         transfer::run_jobs(prepared, workers, work, |_, done| lock(results).take(done)).await
     }
 
@@ -140,7 +163,7 @@ impl Process<'_> {
         Ok(Source { position, name: name.to_vec(), read, pages })
     }
 
-    async fn transfer(&self, prepared: Prepared, slots: &Slots) -> Result<Done> {
+    async fn transfer(&self, prepared: Prepared, copier: &Copier, slots: &Slots) -> Result<Done> {
         let slot = slots.take();
         let storage = self.repository.storage();
         let keep_empty = self.copier.stores_empty && !self.copier.transforms();
@@ -152,7 +175,8 @@ impl Process<'_> {
             keep_empty,
             size_max_bytes: prepared.size_max_bytes,
         };
-        let (copier, sources) = (self.copier.clone(), prepared.sources);
+        let (copier, sources) = (copier.clone(), prepared.sources);
+        let pgdata = Arc::clone(&copier.pgdata);
         let positions: Vec<usize> = sources.iter().map(|source| source.position).collect();
         let stored = transfer::store(target, &self.context.budget, move |out| copier.copy_all(&sources, out)).await?;
         if stored.object.is_some() && stored.result.iter().all(|copied| matches!(copied, Copied::Vanished)) {
@@ -160,16 +184,15 @@ impl Process<'_> {
             storage.remove(&prepared.path).await?;
         }
         let files = positions.into_iter().zip(stored.result).collect();
-        Ok(Done { worker: slot.number(), bundle: prepared.bundle, files })
+        Ok(Done { worker: slot.number(), bundle: prepared.bundle, pgdata, files })
     }
 
     /// Ends only with an error.
     async fn watch(&self) -> Error {
-        let Some(database) = self.database else { return std::future::pending().await };
         loop {
             tokio::time::sleep(PING_INTERVAL).await;
-            if let Err(error) = database.ping().await {
-                return error.into();
+            if let Err(error) = self.servers.ping().await {
+                return error;
             }
         }
     }

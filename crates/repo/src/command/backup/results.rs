@@ -1,5 +1,7 @@
 //! What copying gave, in the manifest and in the log.
 
+use std::os::unix::ffi::OsStrExt;
+
 use super::file::{Copied, StoredBytes};
 use super::options::BackupOptions;
 use super::plan::Plan;
@@ -17,7 +19,6 @@ use crate::progress::{Context, Level, Progress, size_text};
 pub(super) struct Results<'a> {
     manifest: &'a mut Manifest,
     context: &'a Context,
-    pgdata: Vec<u8>,
     end_at_error: bool,
     progress: Progress,
     vanished: Vec<usize>,
@@ -27,19 +28,18 @@ pub(super) struct Results<'a> {
 impl<'a> Results<'a> {
     /// For the files of `plan`. Empty files of a bundled backup are complete as they are.
     pub(super) fn new(manifest: &'a mut Manifest, plan: &Plan, options: &BackupOptions, context: &'a Context) -> Self {
-        use std::os::unix::ffi::OsStrExt;
         let progress = Progress { done_bytes: 0, total_bytes: plan.total_bytes };
         let results = Self {
             manifest,
             context,
-            pgdata: options.pg_path.as_os_str().as_bytes().to_vec(),
             end_at_error: options.pages.end_at_error,
             progress,
             vanished: Vec::new(),
             invalid_files: 0,
         };
+        let pgdata = options.pg_path.as_os_str().as_bytes();
         for file in plan.empty.iter().filter_map(|position| results.manifest.files().get(*position)) {
-            context.detail(format!("store zero-length file {}", results.shown(file)));
+            context.detail(format!("store zero-length file {}", shown(pgdata, file)));
         }
         context.reporter.progress(progress);
         results
@@ -54,9 +54,9 @@ impl<'a> Results<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::Checksum`] for invalid pages when the backup is to end at them.
-    pub(super) fn take(&mut self, done: Done) -> Result<()> {
-        for (position, copied) in done.files {
-            self.take_file(position, copied, done.bundle, done.worker)?;
+    pub(super) fn take(&mut self, mut done: Done) -> Result<()> {
+        for (position, copied) in std::mem::take(&mut done.files) {
+            self.take_file(position, copied, &done)?;
         }
         self.context.reporter.progress(self.progress);
         Ok(())
@@ -76,11 +76,12 @@ impl<'a> Results<'a> {
         }
     }
 
-    fn take_file(&mut self, position: usize, copied: Copied, bundle: Option<BundleId>, worker: usize) -> Result<()> {
+    fn take_file(&mut self, position: usize, copied: Copied, done: &Done) -> Result<()> {
+        let Done { bundle, worker, .. } = *done;
         let Some(file) = self.manifest.files().get(position) else {
             return Err(Error::new(ErrorKind::Assert, "a copied file is not in the manifest"));
         };
-        let shown = self.shown(file);
+        let shown = shown(&done.pgdata, file);
         let original_bytes = file.size_original_bytes;
         self.progress.done_bytes = self.progress.done_bytes.saturating_add(original_bytes);
         let detail = |text: String| self.context.reporter.message(Level::Detail, worker, &text);
@@ -162,11 +163,11 @@ impl<'a> Results<'a> {
         };
         format!("{change}{}, {}.{:02}%", size_text(size_bytes), hundredths / 100, hundredths % 100)
     }
+}
 
-    /// The file's path in the data directory.
-    fn shown(&self, file: &FileRow) -> String {
-        DisplayPath(&path_in_pgdata(&self.pgdata, file.name().as_bytes())).to_string()
-    }
+/// The file's path in the data directory that it was read from.
+fn shown(pgdata: &[u8], file: &FileRow) -> String {
+    DisplayPath(&path_in_pgdata(pgdata, file.name().as_bytes())).to_string()
 }
 
 fn recorded(stored: StoredBytes, bundle: Option<BundleId>) -> CopiedFile {

@@ -5,6 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use super::archive_check::wait_for_segment;
 use super::cluster::{Cluster, blocking, current_control};
 use super::options::BackupOptions;
+use super::servers::Standby;
+use super::standby;
 use crate::db::check::{ARCHIVE_PROGRAMS, ArchiveRules, ExpectedServer, check_server};
 use crate::db::{Database, DatabaseEntry};
 use crate::error::{Error, ErrorKind, Result};
@@ -27,7 +29,7 @@ pub(super) struct Started {
     pub(super) tablespaces: Vec<(u32, String)>,
 }
 
-/// Starts the backup. With an archive, one segment must arrive there before anything is copied: an archive that does
+/// Starts the backup on the primary. With a standby, that has replayed the begin before anything is copied. With an archive, one segment must arrive there before anything is copied: an archive that does
 /// not work is better found now than at the end.
 ///
 /// # Errors
@@ -35,12 +37,17 @@ pub(super) struct Started {
 /// [`ErrorKind::ArchiveTimeout`], and the errors of [`check_server`] and of the session.
 pub(super) async fn start(
     database: &dyn Database,
+    standby: Option<Standby<'_>>,
     cluster: &Cluster,
     archive: Option<&Archive>,
     options: &BackupOptions,
     context: &Context,
 ) -> Result<Started> {
-    check(database, cluster, archive.is_some(), options)?;
+    let rules = options
+        .archive_check
+        .filter(|_| archive.is_some())
+        .map(|check| ArchiveRules { refuse_always: check.refuse_always, programs: &ARCHIVE_PROGRAMS });
+    check_server_of(database, cluster, rules, options)?;
     let kind = if options.start_fast { "requested immediate" } else { "next regular" };
     context.info(format!("execute backup start: backup begins after the {kind} checkpoint completes"));
     let checkpoint_timeout = database.identity().checkpoint_timeout;
@@ -68,21 +75,29 @@ pub(super) async fn start(
     let databases = database.databases().await?;
     let tablespaces = database.tablespaces().await?;
     context.info(format!("backup start archive = {segment}, lsn = {}", begun.lsn));
-    if let (Some(archive), Some(check), Some(before)) = (archive, options.archive_check, before) {
+    if let Some(standby) = standby {
+        standby::catch_up(standby, cluster, begun.lsn, options, context).await?;
+    }
+    if let (Some(archive), Some(before)) = (archive, before) {
         let prior = if before == segment { "" } else { "prior " };
         context.info(format!("check archive for {prior}segment {before}"));
-        wait_for_segment(archive, before, check.timeout, context).await?;
+        wait_for_segment(archive, before, options.archive_timeout, context).await?;
     }
     Ok(Started { lsn: begun.lsn, segment, databases, tablespaces })
 }
 
-fn check(database: &dyn Database, cluster: &Cluster, archived: bool, options: &BackupOptions) -> Result<()> {
+/// Whether the server is that of the data directory, and archives as it must.
+///
+/// # Errors
+/// Those of [`check_server`].
+pub(super) fn check_server_of(
+    database: &dyn Database,
+    cluster: &Cluster,
+    rules: Option<ArchiveRules<'_>>,
+    options: &BackupOptions,
+) -> Result<()> {
     let path = options.pg_path.to_string_lossy();
     let expected = ExpectedServer { version: cluster.control.version(), data_directory: &path };
-    let rules = options
-        .archive_check
-        .filter(|_| archived)
-        .map(|check| ArchiveRules { refuse_always: check.refuse_always, programs: &ARCHIVE_PROGRAMS });
     Ok(check_server(database.identity(), expected, rules)?)
 }
 

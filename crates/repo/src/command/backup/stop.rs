@@ -6,8 +6,10 @@ use std::sync::Arc;
 use super::archive_check::WalRange;
 use super::cluster::{Cluster, now_s};
 use super::file::{Copier, Source, SourceRead, StoredBytes};
+use super::restartpoint;
+use super::servers::Servers;
 use super::start::Started;
-use crate::db::Database;
+use crate::db::BackupStop;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Manifest;
 use crate::format::ManifestName;
@@ -38,17 +40,38 @@ pub(super) struct Stopped {
 /// [`ErrorKind::DbMismatch`] when the timeline changed meanwhile; the session's; the storage's.
 pub(super) async fn stop(
     repository: &WritableRepository,
-    database: &dyn Database,
+    servers: Servers<'_>,
     (cluster, started): (&Cluster, &Started),
     copier: &Copier,
     manifest: &mut Manifest,
     context: &Context,
 ) -> Result<Stopped> {
+    let database = servers.leader().ok_or_else(|| Error::new(ErrorKind::Assert, "no server to stop a backup on"))?;
     // The last look before the copy counts: a server that is another one by now cannot tell where recovery has to end.
-    database.ping().await?;
+    servers.ping().await?;
     context.info("execute backup stop and wait for all WAL segments to archive");
     let stopped = database.stop_backup().await?;
     let timestamp_s = now_s(Some(database), context).await?;
+    let wal = match servers {
+        Servers::Standby(_) => {
+            let copied = copier.copied_control.get();
+            let copied = copied.ok_or_else(|| Error::new(ErrorKind::FileMissing, "pg_control was not copied"))?;
+            restartpoint::check_stop(&stopped, started, copied, cluster.control.wal_segment_size())?
+        }
+        _ => check_stop(&stopped, started, cluster)?,
+    };
+    context.info(format!("backup stop archive = {}, lsn = {}", wal.stop_segment(), wal.stop_lsn));
+    let files = [(BACKUP_LABEL, Some(stopped.backup_label)), (TABLESPACE_MAP, stopped.tablespace_map)];
+    for (name, content) in files {
+        if let Some(content) = content.filter(|content| !content.is_empty()) {
+            put(repository, copier, manifest, (name, content), timestamp_s, context).await?;
+        }
+    }
+    Ok(Stopped { timestamp_s, wal })
+}
+
+/// Checks that what the primary stopped is the backup that began, and gives the WAL that the backup needs.
+fn check_stop(stopped: &BackupStop, started: &Started, cluster: &Cluster) -> Result<WalRange> {
     let start = started.segment;
     if let Some(segment) = stopped.segment.filter(|segment| segment.timeline() != start.timeline()) {
         let message =
@@ -60,20 +83,13 @@ pub(super) async fn stop(
             format!("the backup that stopped at {} is not the one that started at {}", stopped.lsn, started.lsn);
         return Err(Error::new(ErrorKind::DbMismatch, message));
     }
-    let wal = WalRange {
+    Ok(WalRange {
         start_lsn: started.lsn,
         stop_lsn: stopped.lsn,
         start_segment: start,
         segment_size: cluster.control.wal_segment_size(),
-    };
-    context.info(format!("backup stop archive = {}, lsn = {}", wal.stop_segment(), stopped.lsn));
-    let files = [(BACKUP_LABEL, Some(stopped.backup_label)), (TABLESPACE_MAP, stopped.tablespace_map)];
-    for (name, content) in files {
-        if let Some(content) = content.filter(|content| !content.is_empty()) {
-            put(repository, copier, manifest, (name, content), timestamp_s, context).await?;
-        }
-    }
-    Ok(Stopped { timestamp_s, wal })
+        may_end_open: false,
+    })
 }
 
 /// Stores a text as a file of the data directory, outside of bundles, and adds it to the manifest.
