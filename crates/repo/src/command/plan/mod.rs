@@ -11,7 +11,7 @@ mod text;
 mod wal;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{BackupEntry, BackupInfo};
+use crate::format::{BackupEntry, BackupInfo, StoredLsn};
 use crate::postgres::timeline::TimelineHistory;
 use crate::postgres::{PgVersion, SystemId, WalSegmentName, WalSegmentSize};
 use crate::progress::Context;
@@ -94,19 +94,11 @@ fn check_references(info: &BackupInfo, entry: &BackupEntry, plan: &mut Plan) {
 
 /// A backup that was named with `--set` may end after the target.
 fn check_backup_against_goal(goal: &RecoveryGoal, entry: &BackupEntry, plan: &mut Plan) {
-    match &goal.recovery_type {
-        RecoveryType::Target(RecoveryTarget::Time, _) => {
-            if goal.target_time_s().is_some_and(|target_s| entry.timestamp_stop_s >= target_s) {
-                plan.refuse(format!("backup {} ended after the target", entry.label));
-            }
-        }
-        RecoveryType::Target(RecoveryTarget::Lsn, _) => {
-            let stop = entry.lsn_stop.as_ref().map(|stop| stop.lsn());
-            if goal.target_lsn().zip(stop).is_some_and(|(target, stop)| stop > target) {
-                plan.refuse(format!("backup {} ended after the target", entry.label));
-            }
-        }
-        _ => {}
+    let is_after_time = goal.target_time_s().is_some_and(|target_s| entry.timestamp_stop_s >= target_s);
+    let stop = entry.lsn_stop.as_ref().map(StoredLsn::lsn);
+    let is_after_lsn = goal.target_lsn().zip(stop).is_some_and(|(target, stop)| stop > target);
+    if is_after_time || is_after_lsn {
+        plan.refuse(format!("backup {} ended after the target", entry.label));
     }
 }
 

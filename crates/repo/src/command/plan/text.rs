@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::report::{Plan, bytes_by_repository};
+use crate::format::BackupLabel;
 use crate::postgres::WalSegmentName;
 use crate::progress::size_text;
 
@@ -19,7 +20,7 @@ pub fn render_text(plan: &Plan, zone: &TimeZone) -> String {
         let stop = time_text(backup.timestamp_stop_s, zone);
         let _ = writeln!(text, "backup: {} of {}, ended {stop}", backup.label, backup.repository);
         if !backup.references.is_empty() {
-            let labels: Vec<&str> = backup.references.iter().map(|label| label.as_str()).collect();
+            let labels: Vec<&str> = backup.references.iter().map(BackupLabel::as_str).collect();
             let _ = writeln!(text, "    takes files from: {}", labels.join(", "));
         }
         let (size, size_repo) = (size_text(backup.size_bytes), size_text(backup.size_repo_bytes));

@@ -10,7 +10,7 @@ use super::report::{BackupReport, BackupStatus, Damage, Fault, FaultKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{Digest, Passphrase};
 use crate::format::manifest::{FileLocation, FileRow, Manifest};
-use crate::format::{ArchiveInfo, BackupLabel, path};
+use crate::format::{ArchiveInfo, BackupLabel, HistoryId, path};
 use crate::progress::{Context, Level};
 use crate::repository::backup_file::stored_place;
 use crate::repository::{ManifestFile, Repository};
@@ -222,7 +222,7 @@ async fn usable_manifest(
         generation.is_some_and(|generation| generation.is_cluster(cluster.version, system_id))
     });
     if !is_known {
-        let id = cluster.history_id.map_or(0, |id| id.number());
+        let id = cluster.history_id.map_or(0, HistoryId::number);
         let system_id = cluster.system_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
         surroundings.context.info(format!(
             "'{label}' may not be recoverable - PG data (id {id}, version {}, system-id {system_id}) is not in the \

@@ -137,21 +137,10 @@ impl<'a> OwnBlocks<'a> {
     fn write_checked(&mut self, stored: &[u8]) -> Result<()> {
         let mut rest = stored;
         while !rest.is_empty() {
-            let (reader, missing_bytes) = match &mut self.current {
-                Some((reader, missing_bytes)) => (reader, missing_bytes),
-                None => {
-                    let Some(read) = self.reads.front() else { return Ok(()) };
-                    let Some(gap) = read.offset.checked_sub(self.position) else {
-                        return Err(Error::new(ErrorKind::Format, "super blocks of the block map overlap"));
-                    };
-                    let skipped = usize::try_from(gap).unwrap_or(usize::MAX).min(rest.len());
-                    rest = rest.get(skipped..).unwrap_or_default();
-                    self.position = self.position.saturating_add(skipped as u64);
-                    if self.position == read.offset {
-                        self.begin();
-                    }
-                    continue;
-                }
+            let Some((reader, missing_bytes)) = &mut self.current else {
+                let Some(behind) = self.skip_to_next(rest)? else { return Ok(()) };
+                rest = behind;
+                continue;
             };
             let count = usize::try_from(*missing_bytes).unwrap_or(usize::MAX).min(rest.len());
             let (part, behind) = rest.split_at(count);
@@ -175,12 +164,22 @@ impl<'a> OwnBlocks<'a> {
         Ok(())
     }
 
-    fn begin(&mut self) {
-        if let Some(read) = self.reads.pop_front() {
+    /// Passes over what is before the next super block, and begins with that when it is reached; `None` behind the last.
+    fn skip_to_next<'b>(&mut self, stored: &'b [u8]) -> Result<Option<&'b [u8]>> {
+        let Some(read) = self.reads.front() else { return Ok(None) };
+        let Some(gap) = read.offset.checked_sub(self.position) else {
+            return Err(Error::new(ErrorKind::Format, "super blocks of the block map overlap"));
+        };
+        let skipped = usize::try_from(gap).unwrap_or(usize::MAX).min(stored.len());
+        self.position = self.position.saturating_add(skipped as u64);
+        if self.position == read.offset
+            && let Some(read) = self.reads.pop_front()
+        {
             let size_bytes = read.size_bytes;
             let spec = super_block_spec(&self.looker.manifest, self.looker.passphrase.as_ref());
             self.current = Some((SuperBlockReader::new(read, spec, &self.looker.codecs), size_bytes));
         }
+        Ok(stored.get(skipped..))
     }
 
     /// The digest of the plain file if all of its blocks came by in order.

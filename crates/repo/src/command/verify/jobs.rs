@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use crate::format::manifest::{FileRow, Manifest};
+use crate::format::manifest::{FileRow, Manifest, ReferenceIndex};
 
 /// The files to look at, cut into jobs. There may be millions, so they are named by their place in the manifest.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Jobs {
 
 /// The bundle that holds a file: whose, and which.
 fn object_of(row: &FileRow) -> Option<(Option<u32>, u64)> {
-    row.bundle.map(|bundle| (row.reference.map(|index| index.number()), bundle.id.number()))
+    row.bundle.map(|bundle| (row.reference.map(ReferenceIndex::number), bundle.id.number()))
 }
 
 fn offset(row: &FileRow) -> u64 {

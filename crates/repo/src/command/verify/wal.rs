@@ -221,7 +221,7 @@ impl Walk<'_> {
         let total = objects.iter().filter(|object| !object.partial).count();
         report.wal_total = report.wal_total.saturating_add(total as u64);
         let duplicates_before = self.duplicates.len();
-        let objects = self.mark_duplicates(objects, report);
+        let objects = self.mark_duplicates(&objects, report);
         if total == 0 || objects.iter().all(|(object, is_duplicate)| object.partial || *is_duplicate) {
             let (id, log) = (self.archive.id(), first.first16());
             self.context.detail(format!("path '{id}/{log}' does not contain any valid WAL to be processed"));
@@ -231,11 +231,7 @@ impl Walk<'_> {
     }
 
     /// Which objects share their segment with another one.
-    fn mark_duplicates(
-        &mut self,
-        objects: Vec<WalObjectName>,
-        report: &mut ArchiveReport,
-    ) -> Vec<(WalObjectName, bool)> {
+    fn mark_duplicates(&mut self, objects: &[WalObjectName], report: &mut ArchiveReport) -> Vec<(WalObjectName, bool)> {
         let mut marked = Vec::with_capacity(objects.len());
         for group in objects.chunk_by(|one, other| (one.segment, one.partial) == (other.segment, other.partial)) {
             // A primary and its standby may have left different parts of one segment.
