@@ -8,11 +8,9 @@ use std::time::Duration;
 use pgbr_testkit::conf::Conf;
 use pgbr_testkit::engine::Engine;
 use pgbr_testkit::postgres::{Cluster, Load, Options, Shutdown, Version};
-use pgbr_testkit::s3::S3Server;
+use pgbr_testkit::s3::Bucket;
 use pgbr_testkit::stock::{self, Release, Stock};
 use pgbr_testkit::{pgbr, user};
-
-const BUCKET: &str = "backups";
 
 /// The options of a repository, the server, and the releases that have to cope with the result.
 struct Case {
@@ -30,7 +28,7 @@ struct Scene {
     conf: Conf,
     cluster: Cluster,
     // Ends after everything that uses it.
-    _store: Option<(S3Server, tempfile::TempDir)>,
+    _store: Option<Bucket>,
 }
 
 impl Scene {
@@ -128,27 +126,12 @@ impl Scene {
     }
 }
 
-fn s3(dir: &Path, conf: &mut Conf) -> (S3Server, tempfile::TempDir) {
-    let objects = tempfile::tempdir().unwrap();
-    let server = S3Server::start(objects.path()).unwrap();
-    server.create_bucket(BUCKET).unwrap();
-    let ca_file = dir.join("ca.pem");
-    user::write_file(&ca_file, std::fs::read(server.ca_file()).unwrap()).unwrap();
-    for (option, value) in [
-        ("repo1-type", "s3"),
-        ("repo1-path", "/repo"),
-        ("repo1-s3-bucket", BUCKET),
-        ("repo1-s3-endpoint", "localhost"),
-        ("repo1-s3-region", server.region()),
-        ("repo1-s3-key", server.key()),
-        ("repo1-s3-key-secret", server.secret()),
-        ("repo1-s3-uri-style", "path"),
-        ("repo1-storage-port", &server.port().to_string()),
-        ("repo1-storage-ca-file", &ca_file.display().to_string()),
-    ] {
-        conf.global(option, value).unwrap();
+fn s3(dir: &Path, conf: &mut Conf) -> Bucket {
+    let bucket = Bucket::start(dir).unwrap();
+    for (option, value) in bucket.options(1) {
+        conf.global(&option, &value).unwrap();
     }
-    (server, objects)
+    bucket
 }
 
 fn releases(wanted: &[Release]) -> Vec<&'static Stock> {

@@ -81,6 +81,12 @@ impl Locks {
         }
     }
 
+    /// Says nothing about progress any more: another command goes on under the same lock.
+    pub fn forget_progress(&mut self) {
+        self.written = None;
+        drop(self.write(None));
+    }
+
     fn write(&mut self, progress: Option<(u64, Progress)>) -> Result<()> {
         let pid = std::process::id();
         let exec_id = serde_json::Value::from(self.exec_id.as_str());

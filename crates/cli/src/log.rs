@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use pgbr_repo::clock::{Clock, SystemClock};
+use pgbr_repo::error::ErrorKind;
 use pgbr_repo::progress::{Level, Progress, Reporter};
 
 use crate::bar::Bar;
@@ -170,6 +171,10 @@ impl Logger {
 impl Reporter for Logger {
     fn message(&self, level: Level, worker: usize, text: &str) {
         self.lock().write(level, worker, None, text);
+    }
+
+    fn failure(&self, kind: ErrorKind, text: &str) {
+        self.error(kind.code(), text);
     }
 
     fn progress(&self, progress: Progress) {

@@ -62,16 +62,36 @@ fn run_parsed(parsed: Parsed, logger: &Arc<Logger>, environment: &[(String, Stri
         logger.message(Level::Warn, 0, warning);
     }
     let session = Session::new(parsed, Arc::clone(logger), environment);
-    let name = session.command().name_with_role(session.parsed.role);
-    let level = if session.command().facts().log_begin_as_info { Level::Info } else { Level::Debug };
+    let code = run_command(&session, session.command(), logger, begin, |session| {
+        prepare(session).and_then(|()| block_on(session, session.command()))
+    });
+    if code != 0 || session.command() != Command::Backup || !session.options().boolean(opt::EXPIRE_AUTO) {
+        return code;
+    }
+    // The log goes on in the file of the other command, under the same lock.
+    open_log_file(logger, Command::Expire, &session.parsed);
+    session.forget_progress();
+    run_command(&session, Command::Expire, logger, Instant::now(), |session| block_on(session, Command::Expire))
+}
+
+/// Runs one command between the messages of its begin and its end, and gives the exit code.
+fn run_command(
+    session: &Session,
+    command: Command,
+    logger: &Arc<Logger>,
+    begin: Instant,
+    work: impl FnOnce(&Session) -> Result<Outcome, Failure>,
+) -> u8 {
+    let name = command.name_with_role(session.parsed.role);
+    let level = if command.facts().log_begin_as_info { Level::Info } else { Level::Debug };
     if logger.any(level) {
-        let options = render::begin_line(session.options(), session.command(), &session.parsed.parameters);
+        let options = render::begin_line(session.options(), command, &session.parsed.parameters);
         logger.message(level, 0, &format!("{name} command begin {}:{options}", version::IMPLEMENTED));
     }
-    if matches!(session.command(), Command::Backup | Command::Restore) {
+    if matches!(command, Command::Backup | Command::Restore) {
         logger.show_progress();
     }
-    let outcome = prepare(&session).and_then(|()| block_on(&session));
+    let outcome = work(session);
     logger.hide_progress();
     let (code, end) = match outcome {
         Ok(outcome) if session.options().boolean(opt::LOG_TIMESTAMP) => {
@@ -107,13 +127,13 @@ fn configure_log(logger: &Logger, parsed: &Parsed) {
         process_digits: if workers > 99 { 3 } else { 2 },
         dry_run: options.boolean(opt::DRY_RUN),
     });
-    open_log_file(logger, parsed);
+    open_log_file(logger, parsed.command, parsed);
 }
 
 /// The log file is a convenience: a command runs without it.
-fn open_log_file(logger: &Logger, parsed: &Parsed) {
+fn open_log_file(logger: &Logger, command: Command, parsed: &Parsed) {
     let options = &parsed.options;
-    let facts = parsed.command.facts();
+    let facts = command.facts();
     let wanted = facts.log_file && (!facts.command.has_background() || parsed.role == Role::Async);
     if !wanted || options.string_id(opt::LOG_LEVEL_FILE) == Some("off") {
         return;
@@ -121,7 +141,7 @@ fn open_log_file(logger: &Logger, parsed: &Parsed) {
     let Some(directory) = options.path(opt::LOG_PATH) else { return };
     let stanza = options.text(opt::STANZA).unwrap_or("all");
     let suffix = if parsed.role == Role::Async { "-async" } else { "" };
-    let path = PathBuf::from(directory).join(format!("{stanza}-{}{suffix}.log", parsed.command.name()));
+    let path = PathBuf::from(directory).join(format!("{stanza}-{}{suffix}.log", command.name()));
     if let Err(error) = logger.open_file(&path) {
         logger.message(
             Level::Warn,
@@ -166,9 +186,9 @@ fn set_priority(session: &Session) -> Result<(), Failure> {
         .map_err(|errno| Failure::new(ErrorKind::Kernel, format!("unable to set priority {priority}: {errno}")))
 }
 
-fn block_on(session: &Session) -> Result<Outcome, Failure> {
+fn block_on(session: &Session, command: Command) -> Result<Outcome, Failure> {
     let failed = |error: std::io::Error| Failure::new(ErrorKind::Kernel, format!("unable to start threads: {error}"));
-    let mut builder = match session.command() {
+    let mut builder = match command {
         Command::Backup | Command::Restore | Command::Verify if session.workers() > 1 => {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(session.workers().min(4));
@@ -177,7 +197,7 @@ fn block_on(session: &Session) -> Result<Outcome, Failure> {
         _ => tokio::runtime::Builder::new_current_thread(),
     };
     let runtime = builder.enable_all().thread_stack_size(STACK_BYTES).build().map_err(failed)?;
-    let outcome = runtime.block_on(until_signal(session, command::run(session)));
+    let outcome = runtime.block_on(until_signal(session, command::run(session, command)));
     // Work that a dropped command left on blocking threads ends with the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome

@@ -151,6 +151,13 @@ impl Session {
         Ok(lock::test_stop(&self.lock_path(), self.options().text(opt::STANZA))?)
     }
 
+    /// Takes the progress of a finished command out of the lock files.
+    pub fn forget_progress(&self) {
+        if let Some(locks) = self.locks.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            locks.forget_progress();
+        }
+    }
+
     /// Holds locks until the session ends; they tell other processes how far the command is.
     pub fn hold(&self, locks: Locks) {
         *self.locks.lock().unwrap_or_else(PoisonError::into_inner) = Some(locks);
@@ -171,6 +178,10 @@ struct LockedReporter {
 impl Reporter for LockedReporter {
     fn message(&self, level: Level, worker: usize, text: &str) {
         self.logger.message(level, worker, text);
+    }
+
+    fn failure(&self, kind: ErrorKind, text: &str) {
+        self.logger.failure(kind, text);
     }
 
     fn progress(&self, progress: Progress) {

@@ -40,6 +40,11 @@ pub trait Reporter: Debug + Send + Sync {
     /// A message by worker `worker` (0 is the command itself, as in the original's `P00`).
     fn message(&self, level: Level, worker: usize, text: &str);
 
+    /// A failure that does not end the command at once, by its kind.
+    fn failure(&self, kind: ErrorKind, text: &str) {
+        self.message(Level::Error, 0, &format!("[{:03}]: {text}", kind.code()));
+    }
+
     /// How far the command is.
     fn progress(&self, progress: Progress);
 }

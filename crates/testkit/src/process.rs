@@ -50,6 +50,39 @@ impl Outcome {
     }
 }
 
+/// The most memory that a process had.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Peak {
+    /// `VmHWM`: resident.
+    pub resident_kib: u64,
+    /// `VmPeak`: address space.
+    pub address_kib: u64,
+}
+
+/// As [`run`], with the peaks of the process itself from when it is the program called `name`: a shell that sets limits
+/// is not, and between fork and exec it is still the one that started it. They are looked up every two milliseconds,
+/// and only grow.
+///
+/// # Errors
+/// As [`run`], and when the program ended before it was looked at.
+pub fn run_watched(command: &mut Command, name: &str, limit: Duration) -> Result<(Outcome, Peak)> {
+    let mut peak = Peak::default();
+    let outcome = run_and(command, limit, |process| {
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) else { return };
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        if field("Name").map(str::trim) != Some(name) {
+            return;
+        }
+        let kib = |name| field(name).and_then(|text| text.split_whitespace().next()?.parse().ok()).unwrap_or(0);
+        peak.resident_kib = peak.resident_kib.max(kib("VmHWM"));
+        peak.address_kib = peak.address_kib.max(kib("VmPeak"));
+    })?;
+    if peak == Peak::default() {
+        return Err(Error::Unexpected(format!("{}: was over before it was looked at", outcome.command)));
+    }
+    Ok((outcome, peak))
+}
+
 /// Runs `command` with empty standard input; kills its whole process group after `limit`.
 ///
 /// Output goes to unnamed files and not through pipes: a program that leaves a child behind (an asynchronous
@@ -58,6 +91,11 @@ impl Outcome {
 /// # Errors
 /// When the program cannot be started or does not end in time. A non-zero exit code is not an error here.
 pub fn run(command: &mut Command, limit: Duration) -> Result<Outcome> {
+    run_and(command, limit, |_| {})
+}
+
+/// [`run`], showing the process to `look` while it runs.
+fn run_and(command: &mut Command, limit: Duration, look: impl FnMut(u32)) -> Result<Outcome> {
     let line = describe(command);
     let program = Path::new(command.get_program()).to_owned();
     let mut stdout = tempfile::tempfile().context("create output file for", &program)?;
@@ -69,7 +107,7 @@ pub fn run(command: &mut Command, limit: Duration) -> Result<Outcome> {
         .process_group(0);
     let started = Instant::now();
     let mut child = command.spawn().context("start", &program)?;
-    let status = wait(&mut child, limit).context("wait for", &program)?;
+    let status = wait_and(&mut child, limit, look).context("wait for", &program)?;
     let elapsed = started.elapsed();
     let Some(status) = status else {
         kill_group(&mut child);
@@ -88,15 +126,20 @@ pub fn run(command: &mut Command, limit: Duration) -> Result<Outcome> {
 
 /// Waits for the end of `child`, at most `limit`; `None` when it still runs.
 pub(crate) fn wait(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+    wait_and(child, limit, |_| {})
+}
+
+fn wait_and(child: &mut Child, limit: Duration, mut look: impl FnMut(u32)) -> std::io::Result<Option<ExitStatus>> {
     let deadline = Instant::now() + limit;
     loop {
+        look(child.id());
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
         if Instant::now() >= deadline {
             return Ok(None);
         }
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

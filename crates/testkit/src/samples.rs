@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::conf::Conf;
 use crate::error::{Context, Error, Result};
+use crate::s3::Bucket;
 use crate::tools;
 use crate::user;
 
@@ -161,6 +162,26 @@ impl Unpacked {
     #[must_use]
     pub fn conf(&self) -> Conf {
         Conf::existing(&self.root.join("pgbackrest.conf"), STANZA)
+    }
+
+    /// Moves the repository into a bucket: the configuration points there from now on, and the directory is gone.
+    ///
+    /// # Errors
+    /// When a file cannot be copied, or the configuration cannot be changed.
+    pub fn move_to(&self, bucket: &Bucket) -> Result<()> {
+        bucket.take(&self.repo())?;
+        fs::remove_dir_all(self.repo()).context("remove", &self.repo())?;
+        let conf = self.root.join("pgbackrest.conf");
+        let text = fs::read_to_string(&conf).context("read", &conf)?;
+        let mut moved = String::new();
+        for line in text.lines().filter(|line| !line.starts_with("repo1-path=")) {
+            moved.push_str(line);
+            moved.push('\n');
+            if line == "[global]" {
+                moved.extend(bucket.options(1).iter().map(|(name, value)| format!("{name}={value}\n")));
+            }
+        }
+        user::write_file(&conf, moved)
     }
 
     /// Options that keep a command's locks, spool and logs below the sample's folder.

@@ -17,7 +17,6 @@ const END: &str = "<!-- end -->\n";
 const COMMANDS_LATER: [(Command, &str); 7] = [
     (Command::Annotate, "not yet"),
     (Command::Check, "not yet"),
-    (Command::Expire, "not yet; stock `pgbackrest expire` works on the same repository"),
     (Command::Manifest, "not yet"),
     (Command::RepoRm, "not yet"),
     (Command::StanzaDelete, "not yet"),
@@ -32,15 +31,12 @@ const COMMANDS_IN_PART: [(Command, &str); 3] = [
 ];
 
 /// Options that are known and not acted on yet.
-const OPTIONS_LATER: [(&str, &str); 22] = [
+const OPTIONS_LATER: [(&str, &str); 14] = [
     ("archive-async", "files are pushed and fetched synchronously, with a warning"),
-    ("archive-expire-before", "not yet: expire"),
     ("archive-get-queue-max", "not yet: asynchronous archiving"),
     ("archive-missing-retry", "not yet: asynchronous archiving"),
     ("archive-push-batch-size", "not yet: asynchronous archiving"),
-    ("expire-auto", "a warning says that expire was not run"),
     ("manifest-save-threshold", "the manifest is saved at the start and at the end"),
-    ("oldest", "not yet: expire"),
     ("repo-block", "restored; refused when a backup is to be written with it"),
     ("repo-block-age-map", "not yet: written backups"),
     ("repo-block-checksum-size-map", "not yet: written backups"),
@@ -48,11 +44,6 @@ const OPTIONS_LATER: [(&str, &str); 22] = [
     ("repo-block-size-super", "not yet: written backups"),
     ("repo-block-size-super-full", "not yet: written backups"),
     ("repo-hardlink", "not yet"),
-    ("repo-retention-archive", "not yet: expire"),
-    ("repo-retention-archive-type", "not yet: expire"),
-    ("repo-retention-diff", "not yet: expire"),
-    ("repo-retention-full", "not yet: expire"),
-    ("repo-retention-history", "not yet: expire"),
     ("repo-target-time", "refused when set"),
     ("resume", "an unfinished backup is removed, not continued"),
 ];

@@ -1,22 +1,37 @@
 //! `cargo xtask fuzz`: runs the fuzz targets on the stable toolchain.
+//!
+//! libFuzzer needs to see which code an input reaches: the targets are built with LLVM's coverage counters, by the flags
+//! that cargo-fuzz gives the compiler too.
 
 use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pgbr_testkit::tools;
 
 use crate::{Failure, cargo};
 
-/// The release of cargo-fuzz that is known to work with `-s none` on stable.
-const CARGO_FUZZ: &str = "0.13.2";
-
 /// How long a target runs when nobody says.
 const SECONDS_DEFAULT: u64 = 30;
 
+/// What the compiler adds to every branch and comparison, and the switch that leaves the network out of the engine.
+const RUSTFLAGS: [&str; 8] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    // With several units the linker drops counters of some of them.
+    "-Ccodegen-units=1",
+    "--cfg",
+    "fuzzing",
+];
+
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let run = Run::parse(arguments)?;
-    let program = cargo_fuzz()?;
     let known = targets()?;
     let targets = match &run.target {
         Some(target) if known.contains(target) => vec![target.clone()],
@@ -25,10 +40,63 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         }
         None => known,
     };
+    let programs = build(&targets)?;
+    if run.smoke {
+        return smoke(&programs, &targets, &run);
+    }
     for target in targets {
         println!("== fuzz {target} for {} s", run.seconds);
-        run_target(&program, &target, &run)?;
+        let status = command(&programs, &target, &run)?.status()?;
+        if !status.success() {
+            return Err(Failure::new(format!("fuzz target {target}: {status}")));
+        }
     }
+    Ok(())
+}
+
+/// All targets for this long each, as many at once as there are processors; only what fails is printed.
+pub(crate) fn smoke_all(seconds: u64) -> Result<(), Failure> {
+    run(&["--smoke".to_owned(), seconds.to_string()])
+}
+
+fn smoke(programs: &Path, targets: &[String], run: &Run) -> Result<(), Failure> {
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..at_once {
+            scope.spawn(|| {
+                while let Some(target) = targets.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(failure) = smoke_one(programs, target, run) {
+                        failed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(failure.reason);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if failed.is_empty() {
+        println!("{} fuzz targets kept their promises for {} s each", targets.len(), run.seconds);
+        return Ok(());
+    }
+    Err(Failure::new(failed.join("\n\n")))
+}
+
+fn smoke_one(programs: &Path, target: &str, run: &Run) -> Result<(), Failure> {
+    let log = tools::workspace().join("fuzz/target").join(format!("{target}.log"));
+    let output = File::create(&log)?;
+    let mut command = command(programs, target, run)?;
+    let status = command.stdout(output.try_clone()?).stderr(output).status()?;
+    let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
+    if !status.success() {
+        return Err(Failure::new(format!("fuzz target {target}: {status}\n{text}")));
+    }
+    let executed = text.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    let executed: u64 = executed.and_then(|count| count.trim().parse().ok()).unwrap_or(0);
+    // A target that did nothing would pass.
+    if executed < 100 {
+        return Err(Failure::new(format!("fuzz target {target} ran {executed} inputs only\n{text}")));
+    }
+    println!("{target}: {executed} inputs");
     Ok(())
 }
 
@@ -69,7 +137,7 @@ impl Run {
 /// The names of all targets: one file each.
 fn targets() -> Result<Vec<String>, Failure> {
     let folder = tools::workspace().join("fuzz/fuzz_targets");
-    let entries = std::fs::read_dir(&folder)
+    let entries = fs::read_dir(&folder)
         .map_err(|error| Failure::new(format!("no fuzz targets in {}: {error}", folder.display())))?;
     let mut names = Vec::new();
     for entry in entries {
@@ -82,38 +150,46 @@ fn targets() -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-fn run_target(program: &Path, target: &str, run: &Run) -> Result<(), Failure> {
+/// Builds the targets and answers the folder of the programs.
+fn build(targets: &[String]) -> Result<PathBuf, Failure> {
+    let (fuzz, host) = (tools::workspace().join("fuzz"), host()?);
+    let mut build = cargo::command(&["build", "--release", "--locked", "--quiet", "--manifest-path"]);
+    build.arg(fuzz.join("Cargo.toml"));
+    // Naming the target keeps the flags away from build scripts, which have no counters to link with.
+    build.args(["--target", &host]);
+    for target in targets {
+        build.args(["--bin", target]);
+    }
+    // The flags are others than elsewhere, so what is built has a folder of its own.
+    cargo::run(build.env("RUSTFLAGS", RUSTFLAGS.join(" ")).env("CARGO_TARGET_DIR", fuzz.join("target")))?;
+    Ok(fuzz.join("target").join(host).join("release"))
+}
+
+/// The toolchain's own target.
+fn host() -> Result<String, Failure> {
+    let output = Command::new("rustc").arg("-vV").output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned).ok_or_else(|| Failure::new(format!("rustc -vV names no host: {text}")))
+}
+
+fn command(programs: &Path, target: &str, run: &Run) -> Result<Command, Failure> {
     let fuzz = tools::workspace().join("fuzz");
     // New inputs go where nobody commits them; the committed ones are read.
-    let found = fuzz.join("target/corpus").join(target);
-    std::fs::create_dir_all(&found)?;
-    let mut command = Command::new(program);
-    // The sanitizer finds what unsafe code does wrong, and there is none: coverage alone is faster. The limits turn an
-    // allocation sized by a number from the input into a finding.
-    command.current_dir(&fuzz).args(["fuzz", "run", "-s", "none", target]);
-    command.arg(&found).arg(fuzz.join("corpus").join(target)).arg("--");
+    let (found, broken) = (fuzz.join("target/corpus").join(target), fuzz.join("artifacts").join(target));
+    fs::create_dir_all(&found)?;
+    fs::create_dir_all(&broken)?;
+    let mut command = Command::new(programs.join(target));
+    command.current_dir(&fuzz).stdin(Stdio::null()).arg(found).arg(fuzz.join("corpus").join(target));
+    command.arg(format!("-artifact_prefix={}/", broken.display()));
+    // The limits turn an allocation sized by a number from the input into a finding.
     command.arg(format!("-max_total_time={}", run.seconds)).args(["-rss_limit_mb=512", "-malloc_limit_mb=256"]);
     command.args(["-timeout=10", "-print_final_stats=1"]);
     if run.smoke {
         command.arg("-verbosity=0");
     }
     command.args(&run.rest);
-    // Coverage instrumentation is an unstable flag; this lets the stable compiler take it, for this command only. The
-    // flags are others than elsewhere, so what is built has a folder of its own.
-    cargo::run(command.env("RUSTC_BOOTSTRAP", "1").env("CARGO_TARGET_DIR", fuzz.join("target")))
-}
-
-fn cargo_fuzz() -> Result<PathBuf, Failure> {
-    let root = tools::root()?.join("cargo-fuzz");
-    let program = root.join("bin/cargo-fuzz");
-    if !program.is_file() {
-        let _lock = tools::lock::exclusive("cargo-fuzz")?;
-        if !program.is_file() {
-            let mut install = cargo::command(&["install", "cargo-fuzz", "--locked", "--version", CARGO_FUZZ, "--root"]);
-            cargo::run(install.arg(&root))?;
-        }
-    }
-    Ok(program)
+    Ok(command)
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ cargo xtask COMMAND
   compatibility          write the tables of COMPATIBILITY.md
   bench [ARGUMENTS]      run the benchmarks of single functions
   bench wal-push         archive-push against stock pgBackRest on an HTTPS S3 server
+  bench backup           full and incremental backups against stock pgBackRest on an HTTPS S3 server
+  bench restore          restores of new and of unchanged directories against stock pgBackRest, the same way
+  bench info             info over 100 backups and 100,000 WAL files against stock pgBackRest
   bench manifest         a manifest of a million rows: time and memory
   tools                  install PostgreSQL, its clients and the releases of pgBackRest that tests compare with
 ";

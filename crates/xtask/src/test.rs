@@ -4,7 +4,10 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Instant;
 
-use crate::{Failure, cargo, tools};
+use crate::{Failure, cargo, fuzz, tools};
+
+/// How long each fuzz target runs: enough to get past its corpus, and a minute for all.
+const FUZZ_SECONDS: u64 = 4;
 
 pub(crate) fn run() -> Result<(), Failure> {
     let started = Instant::now();
@@ -35,7 +38,8 @@ fn stages(count: &mut Count) -> Result<(), Failure> {
     stage("tests", || {
         let arguments = ["test", "--workspace", "--locked", "--no-fail-fast"];
         count_tests(&arguments, count)
-    })
+    })?;
+    stage("fuzz", || fuzz::smoke_all(FUZZ_SECONDS))
 }
 
 fn stage(name: &str, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {

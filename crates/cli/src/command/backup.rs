@@ -42,7 +42,6 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
     };
     let backup_options = backup_options(session, &repo, pg_path)?;
     backup(&WritableRepository::new(repository), servers, &backup_options, &session.context).await?;
-    warn_without_expire(session, &repo);
     Ok(Outcome::Done)
 }
 
@@ -143,15 +142,4 @@ fn annotations(options: &OptionSet) -> Result<Annotations, Failure> {
         annotations.set(key, value).map_err(|error| Failure::new(ErrorKind::OptionInvalidValue, error.to_string()))?;
     }
     Ok(annotations)
-}
-
-/// Says that nothing is expired although it was asked for.
-fn warn_without_expire(session: &Session, repo: &RepoOptions<'_>) {
-    let is_asked_for = repo.is_set(opt::REPO_RETENTION_FULL)
-        || repo.is_set(opt::REPO_RETENTION_DIFF)
-        || repo.is_set(opt::REPO_RETENTION_ARCHIVE)
-        || repo.is_set(opt::REPO_RETENTION_HISTORY);
-    if session.options().boolean(opt::EXPIRE_AUTO) && is_asked_for {
-        session.context.warn("expire is not implemented yet: nothing was expired after this backup");
-    }
 }

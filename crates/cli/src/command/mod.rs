@@ -5,6 +5,7 @@ mod archive_push;
 mod backup;
 mod completion;
 mod control;
+mod expire;
 mod help;
 mod info;
 mod plan;
@@ -25,11 +26,12 @@ use crate::session::Session;
 
 pub use help::print_help_or_version;
 
-/// Runs the session's command.
-pub async fn run(session: &Session) -> Result<Outcome, Failure> {
-    match session.command() {
+/// Runs the session's command, or the one that it goes over into.
+pub async fn run(session: &Session, command: Command) -> Result<Outcome, Failure> {
+    match command {
         Command::ArchiveGet => archive_get::run(session).await,
         Command::ArchivePush => archive_push::run(session).await,
+        Command::Expire => expire::run(session).await,
         Command::Info => info::run(session).await,
         Command::RepoGet => repo_get::run(session).await,
         Command::RepoLs => repo_ls::run(session).await,

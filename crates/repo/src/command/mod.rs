@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod backup;
 pub mod control;
+pub mod expire;
 pub mod info;
 pub mod plan;
 pub mod repo;

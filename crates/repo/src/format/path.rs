@@ -131,6 +131,24 @@ pub fn backup_history_file(stanza: &Stanza, id: ArchiveId, segment: WalSegmentNa
     below(&wal_directory(stanza, id, segment), &WalFileName::BackupHistory { segment, offset }.to_string())
 }
 
+/// `archive/<stanza>/<archive id>/<first 16 digits>`, as a listing names it.
+pub fn wal_directory_named(stanza: &Stanza, id: ArchiveId, name: WalDirectoryName) -> StoragePath {
+    below(&archive_directory(stanza, id), name.as_str())
+}
+
+/// A file in a directory of WAL, as a listing names it: a segment or what belongs to one.
+///
+/// # Errors
+/// [`PathError`] for a name that leaves the directory.
+pub fn wal_directory_entry(
+    stanza: &Stanza,
+    id: ArchiveId,
+    directory: WalDirectoryName,
+    name: &str,
+) -> Result<StoragePath, PathError> {
+    wal_directory_named(stanza, id, directory).join(name)
+}
+
 /// `backup/<stanza>/<label>`
 pub fn backup(stanza: &Stanza, label: &BackupLabel) -> StoragePath {
     below(&backup_stanza(stanza), label.as_str())
@@ -204,6 +222,11 @@ pub fn history_year(stanza: &Stanza, label: &BackupLabel) -> StoragePath {
     below(&history(stanza), label.year())
 }
 
+/// `backup/<stanza>/backup.history/<year>`, as a listing names it.
+pub fn history_year_named(stanza: &Stanza, year: HistoryYear) -> StoragePath {
+    below(&history(stanza), year.as_str())
+}
+
 /// `backup/<stanza>/backup.history/<year>/<label>.manifest.gz`
 pub fn history_manifest(stanza: &Stanza, label: &BackupLabel) -> StoragePath {
     below(&history_year(stanza, label), &format!("{label}{HISTORY_MANIFEST}"))
@@ -217,6 +240,62 @@ pub fn history_manifest_label(file_name: &str) -> Option<BackupLabel> {
 /// `backup/<stanza>/latest`
 pub fn latest(stanza: &Stanza) -> StoragePath {
     below(&backup_stanza(stanza), LATEST)
+}
+
+/// The name of a directory of WAL: timeline and log, the first 16 digits of the segments in it. Ordered as texts are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WalDirectoryName([u8; WalDirectoryName::LEN]);
+
+impl WalDirectoryName {
+    const LEN: usize = 16;
+
+    /// Reads 16 upper-case hexadecimal digits; `None` for every other name.
+    pub fn parse(name: &str) -> Option<Self> {
+        let digits: [u8; Self::LEN] = name.as_bytes().try_into().ok()?;
+        digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'A'..=b'F')).then_some(Self(digits))
+    }
+
+    /// The directory of a segment.
+    pub fn of(segment: WalSegmentName) -> Self {
+        // The text has 16 digits by construction.
+        Self::parse(&segment.first16()).unwrap_or(Self([b'0'; Self::LEN]))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        // Digits by construction.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Display for WalDirectoryName {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// The name of a directory of the manifest history: a year of the third millennium, as the original looks for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HistoryYear([u8; 4]);
+
+impl HistoryYear {
+    /// Reads `2` and three digits; `None` for every other name.
+    pub fn parse(name: &str) -> Option<Self> {
+        let digits: [u8; 4] = name.as_bytes().try_into().ok()?;
+        (digits.first() == Some(&b'2') && digits.iter().all(u8::is_ascii_digit)).then_some(Self(digits))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        // Digits by construction.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Display for HistoryYear {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.as_str())
+    }
 }
 
 /// The name of an archived segment: `<segment>[.partial]-<sha-1>[.<ext>]`.
@@ -383,6 +462,28 @@ mod tests {
             &format!("{OBJECT}é"),
         ] {
             assert_eq!(WalObjectName::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn reads_the_names_of_directories() {
+        let directory = WalDirectoryName::parse("00000001000000AF").unwrap();
+        assert_eq!(directory, WalDirectoryName::of(WalSegmentName::parse("00000001000000AF00000003").unwrap()));
+        let id = ArchiveId::parse("15-1").unwrap();
+        assert_eq!(
+            wal_directory_entry(&stanza(), id, directory, OBJECT).unwrap().as_str(),
+            format!("archive/demo/15-1/00000001000000AF/{OBJECT}")
+        );
+        assert!(wal_directory_entry(&stanza(), id, directory, "../x").is_err());
+        for bad in
+            ["", "00000001000000af", "00000001000000A", "00000001000000AF0", "0000000100000 AF", "é0000001000000A"]
+        {
+            assert_eq!(WalDirectoryName::parse(bad), None, "{bad}");
+        }
+        let year = HistoryYear::parse("2026").unwrap();
+        assert_eq!(history_year_named(&stanza(), year).as_str(), "backup/demo/backup.history/2026");
+        for bad in ["", "1999", "202", "20266", "2o26", "..", "2é2"] {
+            assert_eq!(HistoryYear::parse(bad), None, "{bad}");
         }
     }
 

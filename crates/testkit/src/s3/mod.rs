@@ -3,6 +3,7 @@
 //!
 //! Both run in a thread of their own and end when the handle is dropped, so that tests may be asynchronous or not.
 
+pub mod bucket;
 pub mod certificate;
 pub mod fault;
 mod flat;
@@ -13,6 +14,7 @@ mod tcp;
 mod thread;
 mod uploads;
 
+pub use bucket::Bucket;
 pub use certificate::TestCertificate;
 pub use fault::{Fault, RequestInfo, Rule, S3Operation};
 pub use scripted::{ScriptedServer, WireAnswer, WireRequest};

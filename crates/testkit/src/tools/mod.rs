@@ -10,6 +10,7 @@ mod debian;
 pub mod lock;
 pub mod pgbackrest;
 pub mod postgresql;
+pub mod readers;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -201,7 +201,7 @@ fn ready_file(data: &Path, name: &str) -> PathBuf {
 }
 
 /// CPU time of all children that have ended, their own children included: the kernel counts it as for wait4().
-fn children_cpu_s() -> Result<f64, Failure> {
+pub(super) fn children_cpu_s() -> Result<f64, Failure> {
     let stat = fs::read_to_string("/proc/self/stat")?;
     waited_cpu_s(&stat).ok_or_else(|| Failure::new(format!("/proc/self/stat says {stat:?}")))
 }

@@ -1,17 +1,23 @@
 //! `cargo xtask bench`: the benchmarks, optimised (benches/README.md says how to read them).
 
+mod backup;
 mod batch;
 mod case;
 mod detached;
 mod figures;
+mod info;
 mod machine;
 mod manifest;
 mod memory;
 mod programs;
 mod report;
+mod restore;
+mod side;
 mod store;
+mod trees;
 mod wal_push;
 mod wal_set;
+mod watch;
 
 use crate::{Failure, cargo};
 
@@ -21,6 +27,9 @@ const SINGLE: [&str; 5] = ["bench", "--locked", "--package", "pgbr-benches", "--
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     match arguments.split_first() {
         Some((first, rest)) if first == "wal-push" => wal_push::run(rest),
+        Some((first, rest)) if first == "backup" => backup::run(rest),
+        Some((first, rest)) if first == "restore" => restore::run(rest),
+        Some((first, rest)) if first == "info" => info::run(rest),
         Some((first, rest)) if first == "manifest" => manifest::run(rest),
         Some((first, rest)) if first == store::SERVE => store::serve(rest),
         _ => run_single(arguments),

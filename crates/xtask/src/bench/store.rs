@@ -44,6 +44,13 @@ impl Requests {
     }
 }
 
+impl Requests {
+    /// All of them.
+    pub(super) fn total(self) -> u64 {
+        self.list + self.get + self.head + self.put + self.other
+    }
+}
+
 impl Sub for Requests {
     type Output = Self;
 
@@ -131,6 +138,11 @@ impl Store {
     /// How many WAL segments lie below `path` of the bucket, and their bytes.
     pub(super) fn segments(&self, path: &str) -> Result<(usize, u64), Failure> {
         count(&self.bucket.join(path))
+    }
+
+    /// The folder of what lies below `path` of the bucket.
+    pub(super) fn objects(&self, path: &str) -> PathBuf {
+        self.bucket.join(path)
     }
 
     /// Removes all below `path` of the bucket.

@@ -3,14 +3,12 @@
 
 use std::sync::Arc;
 
-use super::directories;
 use super::options::{BackupOptions, BackupOutcome};
-use super::reconcile::Reconciled;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Passphrase;
 use crate::format::{BackupEntry, Manifest, path};
 use crate::progress::{Context, size_text};
-use crate::repository::WritableRepository;
+use crate::repository::{Reconciled, WritableRepository};
 use crate::storage::StorageExt;
 
 /// Makes the backup complete and lists it.
@@ -35,7 +33,7 @@ pub(super) async fn complete(
     repository.save_manifest_copy(manifest, passphrase, context).await?;
     repository.save_manifest_main(&label, context).await?;
     repository.save_manifest_history(manifest, passphrase, context).await?;
-    directories::link_latest(repository, &label, options.symlinks, context).await;
+    repository.link_latest(&label, options.symlinks, context).await;
     list(repository, reconciled, entry.clone(), context).await?;
     touch_archive_info(repository, context).await?;
 

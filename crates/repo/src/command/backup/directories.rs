@@ -1,12 +1,10 @@
 //! What a repository in a directory has beside objects (repository-format.md §1): all directories of a full backup
-//! without bundles and the links of its tablespaces, so that a copy of it is a cluster; and the link `latest`.
+//! without bundles and the links of its tablespaces, so that a copy of it is a cluster.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::TargetKind;
-use crate::format::{BackupLabel, Manifest, path};
-use crate::progress::Context;
+use crate::format::{Manifest, path};
 use crate::repository::WritableRepository;
-use crate::storage::StorageExt;
 
 /// Makes the directories and links of a backup.
 ///
@@ -30,27 +28,4 @@ pub(super) async fn create(repository: &WritableRepository, manifest: &Manifest,
         }
     }
     Ok(())
-}
-
-/// Lets `latest` lead to the backup, or removes it where links are not wanted. It is for people only: nothing reads it,
-/// so a failure is a warning.
-pub(super) async fn link_latest(
-    repository: &WritableRepository,
-    label: &BackupLabel,
-    symlinks: bool,
-    context: &Context,
-) {
-    let storage = repository.storage();
-    let Some(posix) = storage.posix() else { return };
-    let latest = path::latest(repository.stanza());
-    let linked = match symlinks {
-        true => posix.symlink(&latest, label.as_str()).await,
-        false => match storage.exists(&latest).await {
-            Ok(true) => storage.remove(&latest).await,
-            other => other.map(drop),
-        },
-    };
-    if let Err(error) = linked {
-        context.warn(format!("the link 'latest' could not be updated: {error}"));
-    }
 }

@@ -7,11 +7,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::reconcile::Reconciled;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BackupLabel, LabelTime, path};
 use crate::progress::Context;
-use crate::repository::WritableRepository;
+use crate::repository::{Reconciled, WritableRepository};
 use crate::storage::{Condition, Durability, EntryKind, ErrorClass, ListOptions, StorageExt};
 
 /// Seconds that a label may be moved on because others have the same: two backups that start together.

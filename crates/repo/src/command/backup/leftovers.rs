@@ -1,11 +1,10 @@
 //! What an earlier backup left behind when it was killed (repository-behaviour.md §4.8, §4.13).
 
 use super::options::BackupOptions;
-use super::reconcile::Reconciled;
 use crate::error::Result;
 use crate::format::{BackupType, path};
 use crate::progress::{Context, Level};
-use crate::repository::WritableRepository;
+use crate::repository::{Reconciled, WritableRepository};
 use crate::storage::StorageExt;
 
 /// Removes the newest directory when its backup was never finished. Older ones are left to `expire`.

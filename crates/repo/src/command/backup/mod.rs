@@ -21,7 +21,6 @@ mod options;
 mod plan;
 mod prior;
 mod process;
-mod reconcile;
 mod restartpoint;
 mod results;
 mod servers;
@@ -40,7 +39,7 @@ use crate::format::manifest::{self, Completion, ManifestOptions};
 use crate::format::{CipherPass, Manifest, RawText};
 use crate::pgdata::{DataRoots, Scan};
 use crate::progress::{Context, cancelled};
-use crate::repository::{Archive, WritableRepository};
+use crate::repository::{Archive, Purpose, Reconciled, WritableRepository};
 
 use archive_check::wait_for_range;
 use cluster::{Cluster, blocking, scan_directory};
@@ -48,7 +47,6 @@ use file::Copier;
 pub use jiff::tz::TimeZone;
 pub use options::{ArchiveCheck, BackupOptions, BackupOutcome, BundleOptions, PageOptions, RecordedOptions};
 use process::Process;
-use reconcile::Reconciled;
 pub use servers::{Servers, Standby};
 use start::Started;
 use stop::Stopped;
@@ -71,7 +69,7 @@ pub async fn backup(
     context: &Context,
 ) -> Result<BackupOutcome> {
     let database = servers.leader();
-    let mut reconciled = unless_cancelled(context, reconcile::load(repository, context)).await?;
+    let mut reconciled = unless_cancelled(context, repository.reconciled(Purpose::Backup, context)).await?;
     let cluster = Cluster::identify(&reconciled.info, options, database.is_some(), context).await?;
     let archive = open_archive(repository, database, options, context).await?;
     let timestamp_start_s = cluster::now_s(database, context).await?;

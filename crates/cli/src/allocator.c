@@ -1,0 +1,18 @@
+/* Says to glibc, before main() and before any thread: one arena for all threads.
+ *
+ * By default each thread reserves 64 MiB of address space for an arena of its own, for a moment 128 MiB, so that a
+ * program with a few threads needs 300 MiB and more on a host that does not overcommit, and what one thread frees is
+ * not used again by another. Threads here allocate few and large pieces, so that the one lock is no bottleneck.
+ *
+ * This is the only way: Rust's standard library has no call for it, and no safe crate does. */
+
+#include <stdlib.h>
+
+#ifdef __GLIBC__
+#include <malloc.h>
+
+__attribute__((constructor)) static void one_arena(void)
+{
+    (void)mallopt(M_ARENA_MAX, 1);
+}
+#endif

@@ -1,0 +1,85 @@
+//! The one place of this command that removes anything: a dry run ends here, and failures are counted here.
+
+use crate::error::{Error, Result};
+use crate::format::{BackupLabel, path};
+use crate::repository::WritableRepository;
+use crate::storage::{StorageError, StoragePath};
+
+/// Removes, and remembers what could not be removed: the rest goes on (faults.md EX11).
+#[derive(Debug)]
+pub(super) struct Remover<'a> {
+    repository: &'a WritableRepository,
+    dry_run: bool,
+    failed: u64,
+    first: Option<Error>,
+}
+
+impl<'a> Remover<'a> {
+    pub(super) fn new(repository: &'a WritableRepository, dry_run: bool) -> Self {
+        Self { repository, dry_run, failed: 0, first: None }
+    }
+
+    pub(super) fn repository(&self) -> &'a WritableRepository {
+        self.repository
+    }
+
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Removes objects; says whether all of them are gone.
+    pub(super) async fn objects(&mut self, paths: &[StoragePath]) -> bool {
+        if self.dry_run || paths.is_empty() {
+            return true;
+        }
+        match self.repository.storage().remove_many(paths).await {
+            Ok(left) => {
+                let all_gone = left.is_empty();
+                self.count(left);
+                all_gone
+            }
+            Err(error) => {
+                self.failed = self.failed.saturating_add(paths.len() as u64 - 1);
+                self.count([error]);
+                false
+            }
+        }
+    }
+
+    /// Removes the manifest of a backup and its copy: after that it is no backup any more.
+    pub(super) async fn manifest(&mut self, label: &BackupLabel) -> bool {
+        let stanza = self.repository.stanza();
+        self.objects(&[path::manifest(stanza, label), path::manifest_copy(stanza, label)]).await
+    }
+
+    /// Removes a directory with all that is in it.
+    pub(super) async fn tree(&mut self, path: &StoragePath) {
+        if !self.dry_run
+            && let Err(error) = self.repository.storage().remove_tree(path).await
+        {
+            self.count([error]);
+        }
+    }
+
+    /// Remembers something else that keeps an object from being removed.
+    pub(super) fn refuse(&mut self, error: Error) {
+        self.failed = self.failed.saturating_add(1);
+        self.first.get_or_insert(error);
+    }
+
+    /// # Errors
+    /// The first failure, with the number of all.
+    pub(super) fn finish(self) -> Result<()> {
+        match self.first {
+            None => Ok(()),
+            Some(first) if self.failed == 1 => Err(first),
+            Some(first) => Err(first.context(format!("{} objects could not be removed, the first", self.failed))),
+        }
+    }
+
+    fn count(&mut self, errors: impl IntoIterator<Item = StorageError>) {
+        for error in errors {
+            self.refuse(error.into());
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Backups that the original wrote, restored by `pgbr`: byte for byte, and to running servers; from a directory and
+//! from S3.
+
+mod labels;
+mod original;
+mod place;
+mod servers;
