@@ -12,6 +12,7 @@ mod database;
 mod exit;
 mod fingerprint;
 mod listener;
+mod goal;
 mod lock;
 mod log;
 mod memory;

@@ -189,7 +189,7 @@ fn set_priority(session: &Session) -> Result<(), Failure> {
 fn block_on(session: &Arc<Session>, command: Command) -> Result<Outcome, Failure> {
     let failed = |error: std::io::Error| Failure::new(ErrorKind::Kernel, format!("unable to start threads: {error}"));
     let mut builder = match command {
-        Command::Backup | Command::Restore if session.workers() > 1 => {
+        Command::Backup | Command::Restore | Command::Verify if session.workers() > 1 => {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(session.workers().min(4));
             builder

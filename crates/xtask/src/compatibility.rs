@@ -14,11 +14,10 @@ const BEGIN: &str = "<!-- begin: written by cargo xtask compatibility -->\n";
 const END: &str = "<!-- end -->\n";
 
 /// What commands do not do yet; every other command that is not refused works.
-const COMMANDS_LATER: [(Command, &str); 4] = [
+const COMMANDS_LATER: [(Command, &str); 3] = [
     (Command::Annotate, "not yet"),
     (Command::Manifest, "not yet"),
     (Command::RepoRm, "not yet"),
-    (Command::Verify, "not yet"),
 ];
 
 /// What works in part.
@@ -61,7 +60,7 @@ fn commands() -> String {
             (Some(reason), _, _) => format!("refused: {reason}"),
             (None, Some(later), _) => later.to_owned(),
             (None, None, Some(part)) => format!("works in part: {part}"),
-            (None, None, None) if command == Command::Serve => "our own; pgBackRest does not have it".to_owned(),
+            (None, None, None) if command.facts().own => "our own; pgBackRest does not have it".to_owned(),
             (None, None, None) => "works".to_owned(),
         };
         table.push_str(&format!("| `{}` | {state} |\n", command.name()));

@@ -4,10 +4,12 @@ mod archive_get;
 mod archive_push;
 mod backup;
 mod check;
+mod completion;
 mod control;
 mod expire;
 mod help;
 mod info;
+mod plan;
 mod repo_get;
 mod repo_ls;
 mod repo_path;
@@ -18,6 +20,7 @@ mod stanza_cluster;
 mod stanza_create;
 mod stanza_delete;
 mod stanza_upgrade;
+mod verify;
 mod wal_path;
 
 use std::sync::Arc;
@@ -48,6 +51,9 @@ pub async fn run(session: &Arc<Session>, command: Command) -> Result<Outcome, Fa
         Command::StanzaCreate => stanza_create::run(session).await,
         Command::StanzaDelete => stanza_delete::run(session).await,
         Command::StanzaUpgrade => stanza_upgrade::run(session).await,
+        Command::Completion => completion::run(session),
+        Command::Plan => plan::run(session).await,
+        Command::Verify => verify::run(session).await,
         Command::Start => control::start(session),
         Command::Stop => control::stop(session),
         other => Err(Failure::new(

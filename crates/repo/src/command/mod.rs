@@ -6,6 +6,8 @@ pub mod check;
 pub mod control;
 pub mod expire;
 pub mod info;
+pub mod plan;
 pub mod repo;
 pub mod restore;
 pub mod stanza;
+pub mod verify;

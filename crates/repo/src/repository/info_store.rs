@@ -41,6 +41,22 @@ impl Repository {
         })
     }
 
+    /// Reads one file of archive.info and its copy: `file` says which.
+    ///
+    /// # Errors
+    /// As for [`Repository::archive_info`], of this file alone.
+    pub async fn archive_info_file(&self, file: &StoragePath, context: &Context) -> Result<ArchiveInfo> {
+        self.load_one(file, &ArchiveInfo::parse, context).await
+    }
+
+    /// Reads one file of backup.info and its copy: `file` says which.
+    ///
+    /// # Errors
+    /// As for [`Repository::archive_info`], of this file alone.
+    pub async fn backup_info_file(&self, file: &StoragePath, context: &Context) -> Result<BackupInfo> {
+        self.load_one(file, &BackupInfo::parse, context).await
+    }
+
     /// The archive of the current generation, with its passphrase.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use super::open::{Repository, WritableRepository};
 use super::stored_file::{decode_failed, encode_failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::order::{self, LoadSpec, StoreSpec};
-use crate::filter::{Compression, FilterError, Form, Passphrase, SinkClosed};
+use crate::filter::{Compression, Digest, FilterError, Form, Passphrase, SinkClosed};
 use crate::format::manifest::{Manifest, ManifestReader};
 use crate::format::{BackupInfo, BackupLabel, CompressType, FormatError, path};
 use crate::progress::Context;
@@ -92,6 +92,20 @@ impl Repository {
         passphrase: Option<&Passphrase>,
         context: &Context,
     ) -> Result<Manifest> {
+        Ok(self.manifest_file_with_digest(label, file, passphrase, context).await?.0)
+    }
+
+    /// As [`Repository::manifest_file`], with the digest of its plain bytes: equal for a manifest and its copy.
+    ///
+    /// # Errors
+    /// As for [`Repository::manifest_file`].
+    pub async fn manifest_file_with_digest(
+        &self,
+        label: &BackupLabel,
+        file: ManifestFile,
+        passphrase: Option<&Passphrase>,
+        context: &Context,
+    ) -> Result<(Manifest, Digest)> {
         let path = manifest_path(self, label, file);
         let (name, passphrase, codecs) = (path.to_string(), passphrase.cloned(), context.codecs.clone());
         let parsed =
@@ -117,7 +131,7 @@ impl Repository {
                 Ok(match (refused, decoded) {
                     (Some(error), _) => Err(error),
                     (None, Err(error)) => return Err(error),
-                    (None, Ok(_)) => reader.finish(),
+                    (None, Ok(report)) => reader.finish().map(|manifest| (manifest, report.plain)),
                 })
             });
         parsed.await?.map_err(|error| self.format_failed(&path, &error))

@@ -14,7 +14,7 @@ use crate::format::path::{self, BundleId, StoredFile};
 use crate::format::{BackupLabel, BackupType, Manifest};
 use crate::pgdata::ReadLimit;
 use crate::postgres::data_path::{CONTROL_FILE, first_page_number};
-use crate::repository::block_geometry;
+use crate::repository::backup_file;
 use crate::storage::StoragePath;
 
 /// One transfer, prepared.
@@ -124,7 +124,7 @@ impl Process<'_> {
         let Some(options) = self.options.block.as_ref().filter(|_| is_in_blocks(manifest, position)) else {
             return Ok(None);
         };
-        let geometry = block_geometry(row)?;
+        let geometry = backup_file::geometry(row)?;
         let own = manifest.references().len().saturating_sub(1);
         let prior = match row.reference.is_some() && row.is_block_incremental() {
             true => Some(PriorMap {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::block::{Rest, is_read_together, restore_blocks, write_rest, write_together};
 use super::file::{FileOutcome, Found, Restorer};
-use super::plan::{Job, Plan, Source, ranges, row_at};
+use super::plan::{Job, Plan, Source, row_at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{FileLocation, FileRow};
 use crate::format::path;
 use crate::progress::{Context, Level, Progress, size_text};
+use crate::repository::backup_file::runs;
 use crate::storage::{ByteRange, StoragePath};
 use crate::transfer::{self, PieceReader, run_jobs};
 
@@ -104,7 +105,7 @@ async fn fetch_all(
         }
     }
     let rows: Vec<&FileRow> = together.iter().filter_map(|file| row_at(&restorer.manifest, *file)).collect();
-    for range in ranges(&rows, read_over_bytes) {
+    for range in runs(&rows, read_over_bytes) {
         for (file, rest) in fetch_together(restorer, together.get(range).unwrap_or_default(), context).await? {
             let outcome = match rest {
                 None => FileOutcome::Copied,
