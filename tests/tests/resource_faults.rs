@@ -56,7 +56,8 @@ impl Scene {
     }
 
     fn labels(&self) -> usize {
-        let json = stock::newest().engine.ok(&self.conf, &["info", "--output=json", "--log-level-console=off"]).unwrap();
+        let json =
+            stock::newest().engine.ok(&self.conf, &["info", "--output=json", "--log-level-console=off"]).unwrap();
         let info: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
         info[0]["backup"].as_array().map_or(0, Vec::len)
     }

@@ -174,7 +174,8 @@ static FACTS: [Facts; 25] = {
         facts(RepoRm, "repo-rm", "remove a path of the repository").parameters().quiet().internal(),
         facts(Restore, "restore", "restore a cluster").locks(LockType::Restore).log_file(),
         facts(Serve, "serve", "archive and fetch WAL for archive-push and archive-get, as a process that stays")
-            .log_file(),
+            .log_file()
+            .own(),
         facts(Server, "server", "serve other hosts over TLS").log_file().refused(NO_SERVER),
         facts(ServerPing, "server-ping", "ask a TLS server whether it is there").parameters().refused(NO_SERVER),
         facts(StanzaCreate, "stanza-create", "set up the stanza of a cluster").locks(LockType::All).log_file(),

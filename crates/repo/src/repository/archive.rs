@@ -250,11 +250,24 @@ impl Archive {
             .max())
     }
 
-    /// Reads an archived file from its start to its end through `job`, which gets the stored bytes.
+    /// Reads an archived file from its start through `job`, which takes of the stored bytes what it needs.
     ///
     /// # Errors
     /// The storage's, or the job's.
-    pub async fn load<J: LoadSteps>(&self, file: &ArchivedFile, context: &Context, job: J) -> Result<J::Result> {
+    pub async fn load<T, F>(&self, file: &ArchivedFile, context: &Context, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut transfer::PieceReader) -> Result<T> + Send + 'static,
+    {
+        let storage = self.repository.storage().as_ref();
+        transfer::load(storage, &file.path, ByteRange::ALL, None, &context.budget, job).await
+    }
+
+    /// Reads an archived file from its start to its end through `job`, a step at a time.
+    ///
+    /// # Errors
+    /// The storage's, or the job's.
+    pub async fn load_steps<J: LoadSteps>(&self, file: &ArchivedFile, context: &Context, job: J) -> Result<J::Result> {
         transfer::load_steps(self.repository.storage().as_ref(), &file.path, &context.budget, job).await
     }
 

@@ -6,9 +6,8 @@ use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::block_delta::{DeltaError, DeltaRead, SuperBlockSpec};
-use crate::filter::order::{self, LoadSpec};
-use crate::filter::{Codecs, Digest, FilterError, Form, Passphrase, SinkClosed};
-use crate::format::CompressType;
+use crate::filter::order::LoadSpec;
+use crate::filter::{Codecs, Digest, FilterError, Form, Passphrase};
 use crate::format::block_map::{BlockGeometry, BlockMap, BlockMapFacts};
 use crate::format::manifest::{FileLocation, FileRow, Manifest};
 use crate::format::path::{self, BundleId, StoredFile};

@@ -46,7 +46,7 @@ impl Repository {
     /// # Errors
     /// As for [`Repository::archive_info`], of this file alone.
     pub async fn archive_info_file(&self, file: &StoragePath, context: &Context) -> Result<ArchiveInfo> {
-        self.load_one(file, &ArchiveInfo::parse, context).await
+        self.load_one(file, &ArchiveInfo::parse, context).await.content
     }
 
     /// Reads one file of backup.info and its copy: `file` says which.
@@ -54,7 +54,7 @@ impl Repository {
     /// # Errors
     /// As for [`Repository::archive_info`], of this file alone.
     pub async fn backup_info_file(&self, file: &StoragePath, context: &Context) -> Result<BackupInfo> {
-        self.load_one(file, &BackupInfo::parse, context).await
+        self.load_one(file, &BackupInfo::parse, context).await.content
     }
 
     /// The archive of the current generation, with its passphrase.

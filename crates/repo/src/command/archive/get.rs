@@ -251,7 +251,7 @@ async fn deliver(
         codecs: context.codecs.clone(),
     };
     let delivering = Delivering { decode: plan, destination: destination.to_owned(), running: None };
-    archive.load(file, context, delivering).await
+    archive.load_steps(file, context, delivering).await
 }
 
 /// How the stored bytes become the file.

@@ -152,7 +152,7 @@ impl Restorer {
 
     fn look_at_content(&self, row: &FileRow) -> Result<Found> {
         let Some(mut file) = self.open_existing(row)? else { return Ok(Found::Nothing) };
-        let blocks = row.is_block_incremental().then(|| block_geometry(row)).transpose()?;
+        let blocks = row.is_block_incremental().then(|| geometry(row)).transpose()?;
         let size_bytes = file.info().size_bytes;
         if size_bytes < row.size_bytes && (blocks.is_none() || size_bytes == 0) {
             return Ok(Found::Nothing);
