@@ -22,7 +22,7 @@ fn stanza_delete_does_what_the_original_does() {
     both.each(stop);
     assert_eq!(both.agree("nothing there, but stopped", &["stanza-delete"]).code, 0);
 
-    both.made_by_stock(&CREATE).each(|side| {
+    both.each(|side| side.remove("lock/demo.stop")).made_by_stock(&CREATE).each(|side| {
         side.write("repo/archive/demo/15-1/0000000100000000/x", "data");
         side.write("repo/backup/demo/20261122-061730F/backup.manifest", "data");
         side.write("repo/backup/other/backup.info", "another stanza");
