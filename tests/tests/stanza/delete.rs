@@ -49,7 +49,12 @@ fn stanza_delete_does_what_the_original_does() {
 
     let mut both = clusters.both("delete-two");
     both.each(Side::second_repository).made_by_stock(&CREATE).each(stop);
-    assert_eq!(both.agree("which of two", &["stanza-delete"]).code, 37);
+    // The original finds out after its begin message, ours before.
+    for side in [&both.stock, &both.ours] {
+        let before = side.files();
+        assert_eq!(side.run(&["stanza-delete"]).code, 37, "which of two");
+        assert!(side.files() == before);
+    }
     assert_eq!(both.agree("the second", &["stanza-delete", "--repo=2"]).code, 0);
     both.each(stop);
     assert_eq!(both.agree("the first", &["stanza-delete", "--repo=1"]).code, 0);
