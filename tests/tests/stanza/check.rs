@@ -82,7 +82,7 @@ fn check_says_what_the_original_says() {
         assert_eq!(scene.agree(what, &["check"]).0, code, "{what}");
     }
     scene.cluster.set_archive_command("false pgbackrest").unwrap();
-    assert_eq!(scene.agree("nothing arrives", &["check", "--archive-timeout=0.5"]).0, 82);
+    assert_eq!(scene.agree("nothing arrives", &["check", "--archive-timeout=1"]).0, 82);
     scene.cluster.set_archive_command(&good).unwrap();
 
     // The server that answers is not the one that is configured.

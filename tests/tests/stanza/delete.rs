@@ -22,7 +22,7 @@ fn stanza_delete_does_what_the_original_does() {
     both.each(stop);
     assert_eq!(both.agree("nothing there, but stopped", &["stanza-delete"]).code, 0);
 
-    both.made_by_stock(&CREATE).each(|side| {
+    both.each(|side| side.remove("lock/demo.stop")).made_by_stock(&CREATE).each(|side| {
         side.write("repo/archive/demo/15-1/0000000100000000/x", "data");
         side.write("repo/backup/demo/20261122-061730F/backup.manifest", "data");
         side.write("repo/backup/other/backup.info", "another stanza");
@@ -49,7 +49,12 @@ fn stanza_delete_does_what_the_original_does() {
 
     let mut both = clusters.both("delete-two");
     both.each(Side::second_repository).made_by_stock(&CREATE).each(stop);
-    assert_eq!(both.agree("which of two", &["stanza-delete"]).code, 37);
+    // The original finds out after its begin message, ours before.
+    for side in [&both.stock, &both.ours] {
+        let before = side.files();
+        assert_eq!(side.run(&["stanza-delete"]).code, 37, "which of two");
+        assert!(side.files() == before);
+    }
     assert_eq!(both.agree("the second", &["stanza-delete", "--repo=2"]).code, 0);
     both.each(stop);
     assert_eq!(both.agree("the first", &["stanza-delete", "--repo=1"]).code, 0);

@@ -11,6 +11,9 @@ use crate::both::Side;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// Well inside its work: right after it took the lock the original may be met where a signal hangs it.
+const INSIDE: Duration = Duration::from_millis(50);
+
 /// A data directory that takes its time to back up, and a stanza with one backup of another one.
 struct Scene {
     dir: tempfile::TempDir,
@@ -37,13 +40,13 @@ impl Scene {
     }
 
     /// A command of `engine` that is held in the middle, with its lock.
-    fn held(&self, engine: &Engine, arguments: &[&str], lock: &str) -> Running {
+    fn held(&self, engine: &Engine, arguments: &[&str], lock: &str, into_it: Duration) -> Running {
         let mut running = Running::start(&mut engine.command(&self.side.conf, arguments)).unwrap();
         wait_for_lock(&self.side.path(&format!("lock/{lock}")), &mut running);
-        // Well inside its work: right after it took the lock the original may be met where a signal hangs it.
-        std::thread::sleep(Duration::from_millis(50));
-        assert!(running.is_alive(), "it ended before it was met");
+        std::thread::sleep(into_it);
         running.pause();
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(running.is_alive(), "it ended before it was met");
         running
     }
 
@@ -86,7 +89,7 @@ fn tc04_ours_and_the_original_exclude_each_other_and_outlive_a_killed_holder() {
     let scene = Scene::new();
     let (ours, original) = (pgbr::engine(), stock::newest().engine.clone());
     for (holder, other) in [(&original, &ours), (&ours, &original)] {
-        let running = scene.held(holder, &FULL, "demo-backup-1.lock");
+        let running = scene.held(holder, &FULL, "demo-backup-1.lock", INSIDE);
         for arguments in BACKUP_LOCK {
             let code = scene.code(other, arguments);
             assert_eq!(code, 50, "{} {arguments:?} beside a backup of {}", other.name(), holder.name());
@@ -115,7 +118,12 @@ fn tc04_restores_exclude_each_other_and_the_stanza_commands() {
     let arguments = scene.restore_arguments();
     let restore: Vec<&str> = arguments.iter().map(String::as_str).collect();
     for (holder, other) in [(&original, &ours), (&ours, &original)] {
-        let running = scene.held(holder, &[&restore[..], &["--delta", "--force"]].concat(), "demo-restore-1.lock");
+        let running = scene.held(
+            holder,
+            &[&restore[..], &["--delta", "--force"]].concat(),
+            "demo-restore-1.lock",
+            Duration::ZERO,
+        );
         assert_eq!(scene.code(other, &restore), 50, "{} beside {}", other.name(), holder.name());
         for arguments in &BACKUP_LOCK[3..] {
             assert_eq!(scene.code(other, arguments), 50, "{} {arguments:?} beside a restore", other.name());
@@ -145,7 +153,7 @@ fn tc05_a_stop_file_lets_the_running_command_end_and_no_other_begin() {
     let scene = Scene::new();
     let (ours, original) = (pgbr::engine(), stock::newest().engine.clone());
     for (holder, other) in [(&original, &ours), (&ours, &original)] {
-        let running = scene.held(holder, &FULL, "demo-backup-1.lock");
+        let running = scene.held(holder, &FULL, "demo-backup-1.lock", INSIDE);
         assert_eq!(scene.code(other, &["stop"]), 0);
         running.go_on();
         let ended = running.finish(LIMIT).unwrap();
@@ -164,7 +172,7 @@ fn tc05_stop_with_force_ends_the_other_ones_command() {
     let scene = Scene::new();
     let (ours, original) = (pgbr::engine(), stock::newest().engine.clone());
     for (holder, other) in [(&original, &ours), (&ours, &original)] {
-        let running = scene.held(holder, &FULL, "demo-backup-1.lock");
+        let running = scene.held(holder, &FULL, "demo-backup-1.lock", INSIDE);
         assert_eq!(scene.code(other, &["stop", "--force"]), 0);
         running.go_on();
         let ended = running.finish(LIMIT).unwrap();

@@ -44,7 +44,8 @@ fn fetched(credentials: &Credentials) -> Result<Fetched> {
     let missing = |name: &str| malformed(&format!("{name} is missing"));
     let token = credentials.session_token().filter(|token| !token.is_empty()).ok_or_else(|| missing("SessionToken"))?;
     let since_epoch = credentials.expiry().and_then(|expiry| expiry.duration_since(UNIX_EPOCH).ok());
-    let expires_s = since_epoch.and_then(|time| i64::try_from(time.as_secs()).ok());
+    // A missing element is read as the begin of the epoch.
+    let expires_s = since_epoch.and_then(|time| i64::try_from(time.as_secs()).ok()).filter(|time_s| *time_s > 0);
     let (key, secret) = (credentials.access_key_id(), credentials.secret_access_key());
     if key.is_empty() || secret.is_empty() {
         return Err(missing("a key"));
