@@ -98,7 +98,7 @@ async fn bk14_what_is_damaged_is_copied_again() {
 async fn bk14_what_changed_since_is_copied_again_and_strangers_are_removed() {
     for delta in [false, true] {
         let (stage, left) = interrupted(|stage| stage.options(false)).await;
-        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(100);
+        let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
         let mut content = fs::read(stage.data.file("base/1/101")).unwrap();
         content[0] ^= 1;
         stage.data.write("base/1/101", &content);
