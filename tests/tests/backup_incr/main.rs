@@ -2,5 +2,8 @@
 //! with our chains and restores them.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+mod chains;
+mod data;
+mod online;
 mod pair;
 mod rules;

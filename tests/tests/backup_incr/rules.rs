@@ -1,24 +1,10 @@
 //! Which files are copied and which are referenced: the original's decision on the same tree, file by file.
 
-use crate::pair::{Pair, Settings};
+use crate::data::{KIB, Settings, noise, seconds_ago, set_modified};
+use crate::pair::Pair;
 
 const CIPHER: [(&str, &str); 2] = [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", "a secret")];
 
-/// Bytes that do not compress.
-fn noise(seed: u64, size: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(size + 8);
-    while bytes.len() < size {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(size);
-    bytes
-}
-
-const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 /// Sizes below and above the block, the buffer, and the limit of bundles.
@@ -36,14 +22,14 @@ const SIZES: [(&str, usize); 7] = [
 fn full(pair: &Pair) {
     for (seed, (size, bytes)) in (1..).zip(SIZES) {
         for change in ["same", "touched", "changed", "grown", "shrunk", "emptied", "removed"] {
-            pair.write(&format!("cases/{size}-{change}"), noise(seed, bytes), 5000);
+            pair.data.write(&format!("cases/{size}-{change}"), noise(seed, bytes), 5000);
         }
     }
     for name in ["empty-same", "empty-touched", "empty-filled"] {
-        pair.write(&format!("cases/{name}"), "", 5000);
+        pair.data.write(&format!("cases/{name}"), "", 5000);
     }
     // Compresses to less than the buffer.
-    pair.write("cases/zeros-touched", vec![0; 3 * MIB], 5000);
+    pair.data.write("cases/zeros-touched", vec![0; 3 * MIB], 5000);
     assert_eq!(pair.backup(&["--type=full"]).exit_code, Some(0));
 }
 
@@ -51,23 +37,23 @@ fn change(pair: &Pair, age_s: u64) {
     for (seed, (size, bytes)) in (1..).zip(SIZES) {
         let name = |change: &str| format!("cases/{size}-{change}");
         let content = noise(seed, bytes);
-        pair.age(&name("touched"), age_s);
+        pair.data.age(&name("touched"), age_s);
         let mut changed = content.clone();
         changed[bytes / 2] ^= u8::try_from(age_s % 255 + 1).unwrap();
-        pair.write(&name("changed"), &changed, age_s);
-        pair.write(&name("grown"), [content.clone(), noise(age_s, bytes / 2 + 1)].concat(), age_s);
-        pair.write(&name("shrunk"), &content[..bytes / 3], age_s);
-        pair.write(&name("emptied"), "", age_s);
-        pair.write(&name(&format!("new-{age_s}")), &content, age_s);
+        pair.data.write(&name("changed"), &changed, age_s);
+        pair.data.write(&name("grown"), [content.clone(), noise(age_s, bytes / 2 + 1)].concat(), age_s);
+        pair.data.write(&name("shrunk"), &content[..bytes / 3], age_s);
+        pair.data.write(&name("emptied"), "", age_s);
+        pair.data.write(&name(&format!("new-{age_s}")), &content, age_s);
     }
-    pair.age("cases/empty-touched", age_s);
-    pair.age("cases/zeros-touched", age_s);
-    pair.write("cases/empty-filled", "not empty any more", age_s);
+    pair.data.age("cases/empty-touched", age_s);
+    pair.data.age("cases/zeros-touched", age_s);
+    pair.data.write("cases/empty-filled", "not empty any more", age_s);
 }
 
 fn remove(pair: &Pair) {
     for (size, _) in SIZES {
-        std::fs::remove_file(pair.data.join(format!("cases/{size}-removed"))).unwrap();
+        std::fs::remove_file(pair.data.path().join(format!("cases/{size}-removed"))).unwrap();
     }
 }
 
@@ -87,7 +73,7 @@ fn both_decide_the_same(settings: Settings) {
     pair.ours_is_whole();
     // Content that came back with its old size and another time, and one that kept its time.
     change(&pair, 2000);
-    pair.write("cases/large-same", noise(99, 700 * KIB), 5000);
+    pair.data.write("cases/large-same", noise(99, 700 * KIB), 5000);
     let asked = pair.backup(&["--type=incr", "--delta"]);
     assert!(asked.manifest.iter().any(|line| line == "option-delta=true"));
     pair.ours_is_whole();
@@ -119,22 +105,22 @@ fn bk08_bk09_times_that_lie_are_noticed() {
     let pair = Pair::new(&[("compress-type", "gz"), ("repo1-bundle", "y"), ("repo1-bundle-limit", "64KiB")]);
     full(&pair);
     // Older than before.
-    pair.write("cases/large-same", noise(1, 700 * KIB), 6000);
+    pair.data.write("cases/large-same", noise(1, 700 * KIB), 6000);
     let earlier = pair.backup(&["--type=incr"]);
     assert!(earlier.warnings.iter().any(|text| text.contains("earlier than prior backup")), "{}", earlier.text);
 
     // The same time with another size; and a change that only its content tells.
-    let kept = std::fs::metadata(pair.data.join("cases/odd-same")).unwrap().modified().unwrap();
-    pair.write("cases/odd-same", noise(2, 50 * KIB), 0);
-    crate::pair::set_modified(&pair.data.join("cases/odd-same"), kept);
-    let kept = std::fs::metadata(pair.data.join("cases/page-same")).unwrap().modified().unwrap();
-    pair.write("cases/page-same", noise(77, 8 * KIB), 0);
-    crate::pair::set_modified(&pair.data.join("cases/page-same"), kept);
+    let kept = std::fs::metadata(pair.data.path().join("cases/odd-same")).unwrap().modified().unwrap();
+    pair.data.write("cases/odd-same", noise(2, 50 * KIB), 0);
+    set_modified(&pair.data.path().join("cases/odd-same"), kept);
+    let kept = std::fs::metadata(pair.data.path().join("cases/page-same")).unwrap().modified().unwrap();
+    pair.data.write("cases/page-same", noise(77, 8 * KIB), 0);
+    set_modified(&pair.data.path().join("cases/page-same"), kept);
     let size = pair.backup(&["--type=incr"]);
     assert!(size.warnings.iter().any(|text| text.contains("same timestamp")), "{}", size.text);
     assert!(size.files.iter().any(|text| text.starts_with("backup file ") && text.ends_with("/cases/page-same")));
 
-    crate::pair::set_modified(&pair.data.join("cases/tiny-same"), crate::pair::seconds_ago(-3600));
+    set_modified(&pair.data.path().join("cases/tiny-same"), seconds_ago(-3600));
     let future = pair.backup(&["--type=incr"]);
     assert!(future.warnings.iter().any(|text| text.contains("in the future")), "{}", future.text);
     pair.ours_is_whole();
@@ -144,10 +130,10 @@ fn bk08_bk09_times_that_lie_are_noticed() {
 #[test]
 fn a_prior_decides_for_its_dependents() {
     let mut pair = Pair::new(&[("compress-type", "lz4"), CIPHER[0], CIPHER[1]]);
-    pair.write("cases/one", noise(1, 300 * KIB), 5000);
+    pair.data.write("cases/one", noise(1, 300 * KIB), 5000);
     let silent = pair.backup(&["--type=diff", "--checksum-page"]);
     assert_eq!(silent.warnings, ["no prior backup exists, diff backup has been changed to full"]);
-    pair.write("cases/one", noise(2, 300 * KIB), 4000);
+    pair.data.write("cases/one", noise(2, 300 * KIB), 4000);
     pair.set("compress-type", Some("zst"));
     pair.set("compress-level", Some("7"));
     let forced = pair.backup(&["--type=incr", "--no-checksum-page"]);

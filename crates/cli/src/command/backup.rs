@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pgbr_config::{OptionSet, RepoOptions, opt};
+use pgbr_config::{OptionSet, RepoIndex, RepoOptions, opt};
 use pgbr_repo::command::backup::{
     ArchiveCheck, BackupOptions, BlockOptions, BlockRules, BundleOptions, PageOptions, RecordedOptions, Servers,
     Standby, backup,
@@ -103,7 +103,7 @@ fn backup_options(session: &Session, repo: &RepoOptions<'_>, pg_path: PathBuf) -
         links: LinkPolicy::Any,
         compress: session.compression()?,
         bundle,
-        block: block_options(repo)?,
+        block: block_options(repo, repo_number(options))?,
         delta: options.boolean(opt::DELTA),
         resume: options.boolean(opt::RESUME),
         manifest_save_threshold_bytes: options.size_bytes(opt::MANIFEST_SAVE_THRESHOLD).unwrap_or(1024 * 1024 * 1024),
@@ -120,32 +120,38 @@ fn backup_options(session: &Session, repo: &RepoOptions<'_>, pg_path: PathBuf) -
 }
 
 /// How files are cut into blocks, if they are.
-fn block_options(repo: &RepoOptions<'_>) -> Result<Option<BlockOptions>, Failure> {
+fn block_options(repo: &RepoOptions<'_>, index: u16) -> Result<Option<BlockOptions>, Failure> {
     if !repo.boolean(opt::REPO_BLOCK) {
         return Ok(None);
     }
+    let name = |key: &str| format!("repo{index}-{key}");
     let mut rules = BlockRules::default();
     let sizes = repo.hash(opt::REPO_BLOCK_SIZE_MAP);
     if !sizes.is_empty() {
-        let sizes = pairs(sizes, "repo-block-size-map", size_u64, size_u32)?;
-        rules = rules.with_sizes(sizes).map_err(|error| invalid(&error.to_string(), "repo-block-size-map"))?;
+        let sizes = pairs(sizes, &name("block-size-map"), size_u64, size_u32)?;
+        rules = rules.with_sizes(sizes).map_err(|error| invalid(&error.to_string(), &name("block-size-map")))?;
     }
     let factors = repo.hash(opt::REPO_BLOCK_AGE_MAP);
     if !factors.is_empty() {
-        rules = rules.with_factors(pairs(factors, "repo-block-age-map", number, number)?);
+        rules = rules.with_factors(pairs(factors, &name("block-age-map"), number, number)?);
     }
     let checksums = repo.hash(opt::REPO_BLOCK_CHECKSUM_SIZE_MAP);
     if !checksums.is_empty() {
-        let checksums = pairs(checksums, "repo-block-checksum-size-map", size_u32, number)?;
+        let checksums = pairs(checksums, &name("block-checksum-size-map"), size_u32, number)?;
         rules = rules
             .with_checksums(checksums)
-            .map_err(|error| invalid(&error.to_string(), "repo-block-checksum-size-map"))?;
+            .map_err(|error| invalid(&error.to_string(), &name("block-checksum-size-map")))?;
     }
     Ok(Some(BlockOptions {
         rules,
         size_super_full_bytes: repo.size_bytes(opt::REPO_BLOCK_SIZE_SUPER_FULL).unwrap_or(1024 * 1024),
         size_super_bytes: repo.size_bytes(opt::REPO_BLOCK_SIZE_SUPER).unwrap_or(256 * 1024),
     }))
+}
+
+/// The number of the repository, for messages.
+fn repo_number(options: &OptionSet) -> u16 {
+    options.repo_named().or(options.repo_default()).map_or(1, RepoIndex::number)
 }
 
 /// The pairs of a map of numbers.

@@ -50,6 +50,9 @@ pub(super) fn settle(
     for position in 0..manifest.files().len() {
         let Some(file) = manifest.files().get(position) else { break };
         let before = prior.and_then(|prior| prior.file(file.name().as_bytes()));
+        // A bundled backup lists empty files and does not store them, so there is nothing to refer to.
+        let is_stored = |before: &&FileRow| before.size_bytes > 0 || prior.is_some_and(|prior| !prior.header().bundle);
+        let before = before.filter(is_stored);
         let decision = decide(file, before, is_bundled, delta);
         if decision.inherits
             && let (Some(prior), Some(before)) = (prior, before)

@@ -300,7 +300,9 @@ mod tests {
     fn a_bundle_holds_files_of_one_server() {
         let manifest = manifest(&FILES);
         let bundle = Some(BundleOptions { size_bytes: 1000, limit_bytes: 100 });
-        let plan = plan(&manifest, &[Action::Copy; FILES.len()], bundle, |name| {
+        let mut actions = [Action::Copy; FILES.len()];
+        actions[2] = Action::Keep;
+        let plan = plan(&manifest, &actions, bundle, |name| {
             [b"pg_data/base/1/2", b"pg_data/base/1/6"].iter().any(|file| name == *file)
         });
         let position = |text: &str| manifest.file_position(text.as_bytes()).unwrap();
