@@ -16,5 +16,6 @@ pub mod stock;
 pub mod tools;
 pub mod user;
 pub mod watch;
+pub mod world;
 
 pub use error::{Error, Result};

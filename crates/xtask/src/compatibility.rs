@@ -14,20 +14,18 @@ const BEGIN: &str = "<!-- begin: written by cargo xtask compatibility -->\n";
 const END: &str = "<!-- end -->\n";
 
 /// What commands do not do yet; every other command that is not refused works.
-const COMMANDS_LATER: [(Command, &str); 7] = [
-    (Command::Annotate, "not yet"),
+const COMMANDS_LATER: [(Command, &str); 4] = [
     (Command::Check, "not yet"),
-    (Command::Manifest, "not yet"),
-    (Command::RepoRm, "not yet"),
     (Command::StanzaDelete, "not yet"),
     (Command::StanzaUpgrade, "not yet"),
     (Command::Verify, "not yet"),
 ];
 
 /// What works in part.
-const COMMANDS_IN_PART: [(Command, &str); 3] = [
+const COMMANDS_IN_PART: [(Command, &str); 4] = [
     (Command::ArchiveGet, "synchronously; `archive-async` is accepted with a warning"),
     (Command::ArchivePush, "synchronously; `archive-async` is accepted with a warning"),
+    (Command::Manifest, "the internal option `pg`, which compares blocks with a cluster, is refused"),
     (Command::Backup, "`--type=full`; `diff` and `incr` on top of a full are refused, never made wrongly"),
 ];
 

@@ -1,5 +1,6 @@
 //! One thin file for each verb: options into the engine's types, outcome into text.
 
+mod annotate;
 mod archive_get;
 mod archive_push;
 mod backup;
@@ -7,9 +8,11 @@ mod control;
 mod expire;
 mod help;
 mod info;
+mod manifest;
 mod repo_get;
 mod repo_ls;
 mod repo_path;
+mod repo_rm;
 mod restore;
 mod standard_output;
 mod stanza_create;
@@ -26,12 +29,15 @@ pub use help::print_help_or_version;
 /// Runs the session's command, or the one that it goes over into.
 pub async fn run(session: &Session, command: Command) -> Result<Outcome, Failure> {
     match command {
+        Command::Annotate => annotate::run(session).await,
         Command::ArchiveGet => archive_get::run(session).await,
         Command::ArchivePush => archive_push::run(session).await,
         Command::Expire => expire::run(session).await,
         Command::Info => info::run(session).await,
+        Command::Manifest => manifest::run(session).await,
         Command::RepoGet => repo_get::run(session).await,
         Command::RepoLs => repo_ls::run(session).await,
+        Command::RepoRm => repo_rm::run(session).await,
         Command::Backup => backup::run(session).await,
         Command::Restore => restore::run(session).await,
         Command::StanzaCreate => stanza_create::run(session).await,

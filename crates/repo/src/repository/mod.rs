@@ -4,6 +4,7 @@
 //! change anything.
 
 mod archive;
+mod block_map;
 mod info_store;
 mod latest;
 mod manifest_store;
@@ -13,6 +14,7 @@ mod reconcile;
 mod stored_file;
 
 pub use archive::{Archive, ArchivedFile};
+pub use block_map::{BLOCK_MAP_BYTES_MAX, BlockMapPlace, block_geometry, block_map_bytes, decode_block_map};
 pub use info_store::INFO_BYTES_MAX;
 pub use manifest_store::ManifestFile;
 pub use open::{RepoIndex, Repository, WritableRepository};
