@@ -17,5 +17,6 @@ pub mod stock;
 pub mod tools;
 pub mod user;
 pub mod watch;
+pub mod world;
 
 pub use error::{Error, Result};

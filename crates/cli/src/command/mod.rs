@@ -1,5 +1,6 @@
 //! One thin file for each verb: options into the engine's types, outcome into text.
 
+mod annotate;
 mod archive_get;
 mod archive_push;
 mod backup;
@@ -10,9 +11,11 @@ mod expire;
 mod help;
 mod info;
 mod plan;
+mod manifest;
 mod repo_get;
 mod repo_ls;
 mod repo_path;
+mod repo_rm;
 mod restore;
 mod serve;
 mod standard_output;
@@ -38,12 +41,15 @@ pub async fn run(session: &Arc<Session>, command: Command) -> Result<Outcome, Fa
     match command {
         Command::ArchiveGet if session.parsed.role == Role::Async => archive_get::run_background(session).await,
         Command::ArchivePush if session.parsed.role == Role::Async => archive_push::run_background(session).await,
+        Command::Annotate => annotate::run(session).await,
         Command::ArchiveGet => archive_get::run(session).await,
         Command::ArchivePush => archive_push::run(session).await,
         Command::Expire => expire::run(session).await,
         Command::Info => info::run(session).await,
+        Command::Manifest => manifest::run(session).await,
         Command::RepoGet => repo_get::run(session).await,
         Command::RepoLs => repo_ls::run(session).await,
+        Command::RepoRm => repo_rm::run(session).await,
         Command::Backup => backup::run(session).await,
         Command::Restore => restore::run(session).await,
         Command::Check => check::run(session).await,

@@ -1,5 +1,6 @@
 //! One folder for each verb. A command never imports another command.
 
+pub mod annotate;
 pub mod archive;
 pub mod backup;
 pub mod check;
@@ -7,6 +8,7 @@ pub mod control;
 pub mod expire;
 pub mod info;
 pub mod plan;
+pub mod manifest;
 pub mod repo;
 pub mod restore;
 pub mod stanza;

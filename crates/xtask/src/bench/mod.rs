@@ -4,6 +4,7 @@ mod backup;
 mod batch;
 mod case;
 mod detached;
+mod expire;
 mod figures;
 mod info;
 mod machine;
@@ -31,6 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         Some((first, rest)) if first == "wal-get" => wal_get::run(rest),
         Some((first, rest)) if first == "backup" => backup::run(rest),
         Some((first, rest)) if first == "restore" => restore::run(rest),
+        Some((first, rest)) if first == "expire" => expire::run(rest),
         Some((first, rest)) if first == "info" => info::run(rest),
         Some((first, rest)) if first == "manifest" => manifest::run(rest),
         Some((first, rest)) if first == store::SERVE => store::serve(rest),

@@ -30,6 +30,7 @@ pub use jiff::tz::TimeZone;
 pub use options::{ExpireRequest, ExpiredBackups, FullUnit, RepositoryRules, Retention, WalRetention};
 use remover::Remover;
 use retention::BackupPlan;
+pub use retention::HOLD;
 
 /// How often a run begins again because somebody else changed backup.info under it.
 const ROUNDS_MAX: u32 = 3;
