@@ -13,7 +13,7 @@ use crate::format::block_map::{BlockMap, BlockMapFacts};
 use crate::format::manifest::FileRow;
 use crate::format::{BackupLabel, Manifest, Stanza};
 use crate::progress::Context;
-use crate::repository::{Repository, block_geometry, decode_block_map};
+use crate::repository::{Repository, backup_file, decode_block_map};
 use crate::storage::ByteRange;
 use crate::transfer;
 
@@ -134,7 +134,7 @@ async fn named<'a>(
 
 async fn block_map(repository: &Repository, manifest: &Manifest, row: &FileRow, context: &Context) -> Result<BlockMap> {
     let facts = BlockMapFacts {
-        geometry: block_geometry(row)?,
+        geometry: backup_file::geometry(row)?,
         file_size_bytes: row.size_bytes,
         reference_count: manifest.references().len(),
     };
