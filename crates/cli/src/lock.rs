@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pgbr_repo::error::{Error, ErrorKind, Result};
 use pgbr_repo::progress::Progress;
@@ -39,6 +40,10 @@ impl LockType {
 
 /// More than any lock file has; a longer one is not ours.
 const CONTENT_BYTES_MAX: u64 = 4096;
+
+/// How often the content of a lock file is read until it is complete, and the wait in between.
+const CONTENT_READS_MAX: u32 = 5;
+const CONTENT_WAIT: Duration = Duration::from_millis(4);
 
 /// Locks held by this process; released, and their files removed, on drop.
 #[derive(Debug)]
@@ -147,15 +152,16 @@ impl Drop for Locks {
 /// What another process says of itself in a lock that it holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// Process number.
-    pub pid: i32,
+    /// Process number, if it says so.
+    pub pid: Option<i32>,
     /// The run that it belongs to.
     pub exec_id: String,
     /// How far it is, if it says so.
     pub progress: Option<Progress>,
 }
 
-/// Whether a lock is held, and what its holder says. A file that cannot be read counts as held by nobody.
+/// Whether a lock is held, and what its holder says. A file that cannot be opened counts as held by nobody; one that is
+/// held and says nothing is held.
 pub fn holder(lock_path: &Path, stanza: &str, lock_type: LockType, repo_key: u32) -> Option<Held> {
     holder_of(&file_path(lock_path, stanza, lock_type, repo_key))
 }
@@ -167,16 +173,28 @@ pub fn holder_of(path: &Path) -> Option<Held> {
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
         return None;
     }
-    let mut content = String::new();
-    file.take(CONTENT_BYTES_MAX).read_to_string(&mut content).ok()?;
-    let content: serde_json::Value = serde_json::from_str(&content).ok()?;
-    let number = |key: &str| content.get(key).and_then(serde_json::Value::as_u64);
+    // The holder empties the file before it writes it anew.
+    let content = (0..CONTENT_READS_MAX).find_map(|read| {
+        if read > 0 {
+            std::thread::sleep(CONTENT_WAIT);
+        }
+        read_content(&file)
+    });
+    let number = |key: &str| content.as_ref()?.get(key).and_then(serde_json::Value::as_u64);
     let progress = match (number("sz"), number("szCplt")) {
         (Some(total_bytes), Some(done_bytes)) => Some(Progress { done_bytes, total_bytes }),
         _ => None,
     };
     let exec_id = content.get("execId").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
-    Some(Held { pid: i32::try_from(number("pid")?).ok()?, exec_id, progress })
+    Some(Held { pid: number("pid").and_then(|pid| i32::try_from(pid).ok()), exec_id, progress })
+}
+
+fn read_content(file: &File) -> Option<serde_json::Value> {
+    let mut content = String::new();
+    let mut file = file;
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.take(CONTENT_BYTES_MAX).read_to_string(&mut content).ok()?;
+    serde_json::from_str(&content).ok()
 }
 
 /// Fails when a stop file forbids the command.
@@ -273,8 +291,9 @@ fn is_same_file(path: &Path, file: &File) -> bool {
 
 fn rewrite(file: &mut File, content: &[u8]) -> io::Result<()> {
     file.seek(SeekFrom::Start(0))?;
-    file.set_len(0)?;
-    file.write_all(content)
+    file.write_all(content)?;
+    // Not before: a reader would find nothing.
+    file.set_len(content.len() as u64)
 }
 
 /// A link planted in a shared directory is not followed (faults.md HI17).
@@ -298,6 +317,9 @@ mod tests {
         assert_eq!(held.progress, Some(Progress { done_bytes: 1, total_bytes: 4 }));
         let text = fs::read_to_string(path.join("demo-backup-1.lock")).unwrap();
         assert!(text.starts_with("{\"execId\":\"1-2\",\"pctCplt\":2500,\"pid\":"), "{text}");
+        // Caught between two writes, or written by somebody else: held all the same.
+        fs::write(path.join("demo-backup-3.lock"), "").unwrap();
+        assert_eq!(holder(&path, "demo", LockType::Backup, 3), Some(Held { pid: None, progress: None }));
         drop(first);
         assert_eq!(holder(&path, "demo", LockType::Backup, 3), None);
         drop(Locks::acquire(&path, "demo", &LockType::ALL, &[1], "5-6").unwrap());
