@@ -56,7 +56,8 @@ impl Scene {
     }
 
     fn labels(&self) -> usize {
-        let json = stock::newest().engine.ok(&self.conf, &["info", "--output=json", "--log-level-console=off"]).unwrap();
+        let json =
+            stock::newest().engine.ok(&self.conf, &["info", "--output=json", "--log-level-console=off"]).unwrap();
         let info: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
         info[0]["backup"].as_array().map_or(0, Vec::len)
     }
@@ -112,6 +113,16 @@ fn re05_a_throttled_processor_only_takes_longer() {
     let get = pgbr::engine().run(&scene.conf, &["archive-get", SEGMENT, &destination.display().to_string()]).unwrap();
     get.success().unwrap();
     assert_eq!(fs::read(&destination).unwrap(), fs::read(scene.dir.path().join("data/pg_wal").join(SEGMENT)).unwrap());
+}
+
+/// Threads that the system refuses are an error at the start, not a wait without end.
+#[test]
+fn re04_threads_that_do_not_fit_are_named() {
+    let scene = Scene::new(false);
+    let refused = scene.limited("ulimit -v 60000", &["backup", "--type=full", "--no-online", "--process-max=90"]);
+    assert_eq!(refused.exit_code, Some(100), "{}", refused.text());
+    assert!(refused.text().contains("unable to start threads"), "{}", refused.text());
+    assert_eq!(scene.labels(), 0);
 }
 
 /// Memory that runs out ends the process wherever it is: not a success, not listed, and the next backup tidies up.

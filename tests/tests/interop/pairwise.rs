@@ -61,9 +61,8 @@ fn possible() -> Vec<Values> {
 
 fn pairs(values: &Values) -> impl Iterator<Item = Pair> + use<> {
     let values = *values;
-    (0..values.len()).flat_map(move |one| {
-        (one + 1..values.len()).map(move |other| ((one, values[one]), (other, values[other])))
-    })
+    (0..values.len())
+        .flat_map(move |one| (one + 1..values.len()).map(move |other| ((one, values[one]), (other, values[other]))))
 }
 
 #[test]

@@ -85,7 +85,9 @@ impl Scene {
         user::create_dir(&self.path("space")).unwrap();
         let tablespace = format!("CREATE TABLESPACE space LOCATION '{}'", self.path("space").display());
         self.cluster.sql(&tablespace).unwrap();
-        self.cluster.sql("CREATE TABLE spaced (g int, t text) TABLESPACE space; CREATE UNLOGGED TABLE lost AS SELECT 1").unwrap();
+        self.cluster
+            .sql("CREATE TABLE spaced (g int, t text) TABLESPACE space; CREATE UNLOGGED TABLE lost AS SELECT 1")
+            .unwrap();
         self.cluster.pgbench_init(2).unwrap();
     }
 

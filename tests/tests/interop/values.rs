@@ -28,7 +28,8 @@ const COMPRESSIONS: [&str; 5] = ["none", "gz", "lz4", "zst", "bz2"];
 const LAYOUTS: [Layout; 3] = [Layout::FileEach, Layout::Bundles, Layout::BundlesAndBlocks];
 
 /// The number of values of each dimension, in the order of [`Row::of`].
-pub(crate) const SIZES: [usize; 7] = [COMPRESSIONS.len(), 2, LAYOUTS.len(), 2, Version::ALL.len(), Release::ALL.len(), 2];
+pub(crate) const SIZES: [usize; 7] =
+    [COMPRESSIONS.len(), 2, LAYOUTS.len(), 2, Version::ALL.len(), Release::ALL.len(), 2];
 
 impl Row {
     /// The row of these values.
