@@ -115,6 +115,16 @@ fn re05_a_throttled_processor_only_takes_longer() {
     assert_eq!(fs::read(&destination).unwrap(), fs::read(scene.dir.path().join("data/pg_wal").join(SEGMENT)).unwrap());
 }
 
+/// Threads that the system refuses are an error at the start, not a wait without end.
+#[test]
+fn re04_threads_that_do_not_fit_are_named() {
+    let scene = Scene::new(false);
+    let refused = scene.limited("ulimit -v 60000", &["backup", "--type=full", "--no-online", "--process-max=90"]);
+    assert_eq!(refused.exit_code, Some(100), "{}", refused.text());
+    assert!(refused.text().contains("unable to start threads"), "{}", refused.text());
+    assert_eq!(scene.labels(), 0);
+}
+
 /// Memory that runs out ends the process wherever it is: not a success, not listed, and the next backup tidies up.
 #[test]
 fn re08_no_memory_is_a_failure_that_leaves_nothing() {

@@ -28,14 +28,27 @@ fn archived(folder: &Path) -> BTreeMap<String, String> {
     found
 }
 
+/// Which timelines of others a clone sees when it chooses its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sees {
+    /// Those in the archive.
+    Others,
+    /// None: it was promoted in the moment in which another one was.
+    Nobody,
+}
+
 /// Restores beside the source and starts: the clone has its source's archive_command, and ends on a new timeline.
-fn clone(conf: &Conf, data: &Path) -> Cluster {
+fn clone(conf: &Conf, data: &Path, sees: Sees) -> Cluster {
     user::create_dir(data).unwrap();
     let pg_path = format!("--pg1-path={}", data.display());
     pgbr::engine().ok(conf, &["restore", &pg_path, "--target-timeline=current"]).unwrap();
     // Its command names its own directory, as a careless copy of the configuration does.
     let command = format!("{} {pg_path}", pgbr::engine().archive_command(conf).replace(" archive-push %p", ""));
-    let overrides = vec![("archive_command".to_owned(), format!("{command} archive-push %p"))];
+    let mut overrides = vec![("archive_command".to_owned(), format!("{command} archive-push %p"))];
+    if sees == Sees::Nobody {
+        let blind = format!("case %f in *.history) exit 1 ;; esac; {command} archive-get %f %p");
+        overrides.push(("restore_command".to_owned(), blind));
+    }
     let mut cluster = Cluster::open(Version::V15, data, Options { overrides, ..Options::default() }).unwrap();
     cluster.start().unwrap();
     cluster.wait_until_promoted(WAIT).unwrap();
@@ -58,7 +71,7 @@ fn rs13_a_clone_cannot_change_what_its_source_archived() {
     let before = archived(&archive);
 
     // The first clone becomes timeline 2, and archives there.
-    let first = clone(&conf, &dir.path().join("first"));
+    let first = clone(&conf, &dir.path().join("first"), Sees::Others);
     first.sql("INSERT INTO t VALUES (2)").unwrap();
     let segment = first.archive_current_segment(WAIT).unwrap();
     assert!(segment.starts_with("00000002"), "{segment}");
@@ -72,8 +85,8 @@ fn rs13_a_clone_cannot_change_what_its_source_archived() {
     assert!(segment.starts_with("00000001"), "{segment}");
     let with_source = archived(&archive);
 
-    // A second clone becomes timeline 2 as well: its history is another one, and is refused, as are its segments.
-    let second = clone(&conf, &dir.path().join("second"));
+    // A second clone becomes timeline 2 as well: its history is another one, and is refused, as is all that follows.
+    let second = clone(&conf, &dir.path().join("second"), Sees::Nobody);
     second.sql("INSERT INTO t VALUES (3); SELECT pg_switch_wal()").unwrap();
     second.wait("SELECT failed_count > 0 AND archived_count = 0 FROM pg_stat_archiver", "t", WAIT).unwrap();
     assert_eq!(archived(&archive), with_source, "the second clone changed the archive");

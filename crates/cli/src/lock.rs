@@ -185,7 +185,8 @@ pub fn holder_of(path: &Path) -> Option<Held> {
         (Some(total_bytes), Some(done_bytes)) => Some(Progress { done_bytes, total_bytes }),
         _ => None,
     };
-    let exec_id = content.get("execId").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    let exec_id = content.as_ref().and_then(|content| content.get("execId")?.as_str());
+    let exec_id = exec_id.unwrap_or_default().to_owned();
     Some(Held { pid: number("pid").and_then(|pid| i32::try_from(pid).ok()), exec_id, progress })
 }
 

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pgbr_config::command::LockType;
@@ -23,6 +23,9 @@ const TIDY_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// The stack of a thread: filters keep their state on the heap.
 const STACK_BYTES: usize = 1024 * 1024;
+
+/// Threads for each worker: one of the runtime, one for its file and filters, one for the storage's blocking calls.
+const THREADS_PER_WORKER: usize = 3;
 
 /// Runs the program and gives its exit code.
 pub fn run(program: &str, arguments: &[String], environment: &[(String, String)]) -> u8 {
@@ -190,6 +193,7 @@ fn block_on(session: &Arc<Session>, command: Command) -> Result<Outcome, Failure
     let failed = |error: std::io::Error| Failure::new(ErrorKind::Kernel, format!("unable to start threads: {error}"));
     let mut builder = match command {
         Command::Backup | Command::Restore | Command::Verify if session.workers() > 1 => {
+            try_threads(session.workers().saturating_mul(THREADS_PER_WORKER)).map_err(failed)?;
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(session.workers().min(4));
             builder
@@ -204,6 +208,30 @@ fn block_on(session: &Arc<Session>, command: Command) -> Result<Outcome, Failure
     // Work that a dropped command left on blocking threads ends with the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
+}
+
+/// Starts and ends as many threads as the command will need at once. Later ones that the system refuses would be waited
+/// for without end: the jobs that hold the others wait for them.
+fn try_threads(count: usize) -> std::io::Result<()> {
+    let gate = Arc::new(Mutex::new(()));
+    let closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut threads = Vec::with_capacity(count);
+    let mut refused = Ok(());
+    for _ in 0..count {
+        let gate = Arc::clone(&gate);
+        let wait = move || drop(gate.lock().unwrap_or_else(PoisonError::into_inner));
+        match std::thread::Builder::new().stack_size(STACK_BYTES).spawn(wait) {
+            Ok(thread) => threads.push(thread),
+            Err(error) => {
+                refused = Err(error);
+                break;
+            }
+        }
+    }
+    drop(closed);
+    // They do nothing that could fail.
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+    refused
 }
 
 /// Runs the command; a signal asks it to stop, a second one, or no answer, ends it.
