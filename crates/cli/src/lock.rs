@@ -320,7 +320,10 @@ mod tests {
         assert!(text.starts_with("{\"execId\":\"1-2\",\"pctCplt\":2500,\"pid\":"), "{text}");
         // Caught between two writes, or written by somebody else: held all the same.
         fs::write(path.join("demo-backup-3.lock"), "").unwrap();
-        assert_eq!(holder(&path, "demo", LockType::Backup, 3), Some(Held { pid: None, progress: None }));
+        assert_eq!(
+            holder(&path, "demo", LockType::Backup, 3),
+            Some(Held { pid: None, exec_id: String::new(), progress: None })
+        );
         drop(first);
         assert_eq!(holder(&path, "demo", LockType::Backup, 3), None);
         drop(Locks::acquire(&path, "demo", &LockType::ALL, &[1], "5-6").unwrap());

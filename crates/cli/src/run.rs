@@ -1,6 +1,7 @@
 //! A run from the command line to the exit code.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,8 +9,9 @@ use std::time::{Duration, Instant};
 use pgbr_config::command::LockType;
 use pgbr_config::{Command, HostFiles, Invocation, Parsed, Role, opt, render};
 use pgbr_repo::clock::{Random, SystemRandom};
-use pgbr_repo::error::ErrorKind;
+use pgbr_repo::error::{Error, ErrorKind};
 use pgbr_repo::progress::{Level, Reporter};
+use rustix::process::{Resource, getrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Failure, Outcome};
@@ -26,6 +28,9 @@ const STACK_BYTES: usize = 1024 * 1024;
 
 /// Threads for each worker: one of the runtime, one for its file and filters, one for the storage's blocking calls.
 const THREADS_PER_WORKER: usize = 3;
+
+/// Open files that a command with one worker may need, connections included.
+const DESCRIPTORS_MIN: u64 = 32;
 
 /// Runs the program and gives its exit code.
 pub fn run(program: &str, arguments: &[String], environment: &[(String, String)]) -> u8 {
@@ -190,7 +195,12 @@ fn set_priority(session: &Session) -> Result<(), Failure> {
 }
 
 fn block_on(session: &Arc<Session>, command: Command) -> Result<Outcome, Failure> {
-    let failed = |error: std::io::Error| Failure::new(ErrorKind::Kernel, format!("unable to start threads: {error}"));
+    let failed = |error: std::io::Error| {
+        Failure::from(
+            Error::new(ErrorKind::Kernel, format!("unable to start threads: {error}"))
+                .hint("are the limits on processes and open files (ulimit -u, ulimit -n) too low?"),
+        )
+    };
     let mut builder = match command {
         Command::Backup | Command::Restore | Command::Verify if session.workers() > 1 => {
             try_threads(session.workers().saturating_mul(THREADS_PER_WORKER)).map_err(failed)?;
@@ -198,13 +208,18 @@ fn block_on(session: &Arc<Session>, command: Command) -> Result<Outcome, Failure
             builder.worker_threads(session.workers().min(4));
             builder
         }
-        _ => tokio::runtime::Builder::new_current_thread(),
+        _ => {
+            // The runtime panics where the system has no thread for it; an error can say what to do.
+            try_threads(1).map_err(failed)?;
+            tokio::runtime::Builder::new_current_thread()
+        }
     };
     if let Some(threads) = session.blocking_threads() {
         builder.max_blocking_threads(threads);
     }
+    require_descriptors()?;
     let runtime = builder.enable_all().thread_stack_size(STACK_BYTES).build().map_err(failed)?;
-    let outcome = runtime.block_on(until_signal(session, command::run(session, command)));
+    let outcome = without_panic(|| runtime.block_on(until_signal(session, command::run(session, command))));
     // Work that a dropped command left on blocking threads ends with the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -232,6 +247,29 @@ fn try_threads(count: usize) -> std::io::Result<()> {
     // They do nothing that could fail.
     threads.into_iter().for_each(|thread| drop(thread.join()));
     refused
+}
+
+/// Fails where the limit on open files is lower than what any command needs: the runtime would panic.
+fn require_descriptors() -> Result<(), Failure> {
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < DESCRIPTORS_MIN => Err(Failure::new(
+            ErrorKind::Kernel,
+            format!("the limit on open files (ulimit -n) is {limit}: at least {DESCRIPTORS_MIN} are needed"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Turns a panic, which is a mistake of this program, into a failure of the command: locks are given back, and whoever
+/// waits for the exit code gets one that the original uses.
+fn without_panic<T>(command: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let text = text.unwrap_or("no reason was given");
+        Err(Error::new(ErrorKind::Unknown, format!("the command failed unexpectedly: {text}"))
+            .hint("this is a mistake in pgbr: please report it with the lines above.")
+            .into())
+    })
 }
 
 /// Runs the command; a signal asks it to stop, a second one, or no answer, ends it.
@@ -266,5 +304,18 @@ async fn next_signal() -> &'static str {
         _ = hangup.recv() => "SIGHUP",
         _ = interrupt.recv() => "SIGINT",
         _ = terminate.recv() => "SIGTERM",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn re08_a_panic_is_a_failure_with_an_exit_code() {
+        let failure = without_panic(|| -> Result<(), _> { panic!("{} is wrong", "something") }).unwrap_err();
+        assert_eq!(failure.code, 125);
+        assert!(failure.message.starts_with("the command failed unexpectedly: something is wrong\nHINT: "));
+        assert_eq!(without_panic(|| Ok(7)).unwrap(), 7);
     }
 }

@@ -121,7 +121,9 @@ impl Server {
         match done {
             Ok((Outcome::Done, done)) => Answer::Done(Report { warnings, done: Some(done) }),
             // A goal that cannot be reached is an answer of `plan` alone.
-            Ok((Outcome::Missing | Outcome::Unreachable, done)) => Answer::Missing(Report { warnings, done: Some(done) }),
+            Ok((Outcome::Missing | Outcome::Unreachable, done)) => {
+                Answer::Missing(Report { warnings, done: Some(done) })
+            }
             Err(failure) => {
                 let report = Report { warnings, done: None };
                 Answer::Failed { code: failure.code, message: failure.message, report }
