@@ -13,7 +13,8 @@ use wal_site::{Site, into_s3, ours, random_segment};
 
 const PUSH_KIB_MAX: u64 = 40 * 1024;
 const GET_KIB_MAX: u64 = 32 * 1024;
-const IDLE_KIB_MAX: u64 = 12 * 1024;
+/// 12 MiB for the optimised program; what is resident of the other's code alone is several MiB more.
+const IDLE_KIB_MAX: u64 = 16 * 1024;
 const ADDRESS_KIB_MAX: u64 = 160 * 1024;
 
 /// What the kernel noted of a process: `VmHWM` and `VmPeak`.

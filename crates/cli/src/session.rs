@@ -51,7 +51,7 @@ impl Session {
         let context = Context {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
-            budget: Budget::new(memory::budget_bytes(workers)),
+            budget: Budget::new(memory::budget_bytes(parsed.command, workers)),
             codecs: Codecs::new(workers),
             cancel: CancellationToken::new(),
             reporter,

@@ -12,7 +12,7 @@ use pgbr_testkit::{stock, user};
 
 use crate::wal_site::{MISSING, Site, assert_code, files_below, ours};
 
-const WAIT: Duration = Duration::from_secs(60);
+const WAIT: Duration = Duration::from_secs(180);
 
 /// A running engine; killed when dropped.
 struct Engine {
@@ -161,7 +161,9 @@ fn pu18_ge17_requests_for_one_file_join() {
             assert_code(&push.join().unwrap(), 0);
         }
     });
-    assert_eq!(site.objects().len(), 1, "one object");
+    let objects = site.objects();
+    let of_first = objects.iter().filter(|path| path.to_string_lossy().contains(&first)).count();
+    assert_eq!(of_first, 1, "{objects:?}");
     let whole = fs::read(site.wal(&first)).unwrap();
     std::thread::scope(|scope| {
         let gets = (0..12).map(|number| {
@@ -288,15 +290,15 @@ fn np06_pu13_a_server_archives_through_the_engine_and_without_it() {
     let site = Site { folder, conf, data: cluster.data().to_owned(), segments: Vec::new() };
     for _ in 0..2 {
         let engine = Engine::start(&site);
-        cluster.pgbench_init(2).unwrap();
-        cluster.pgbench_run(2, Load::Transactions(200)).unwrap();
+        cluster.pgbench_init(1).unwrap();
+        cluster.pgbench_run(2, Load::Transactions(100)).unwrap();
         wait_until("the engine was used", || engine.said().contains("pushed WAL file"));
         // Killed with requests and files ahead in work.
         drop(engine);
     }
     let last = cluster.archive_current_segment(WAIT).unwrap();
     let archived: usize = cluster.value("SELECT archived_count FROM pg_stat_archiver").unwrap().parse().unwrap();
-    assert!(archived >= 20, "only {archived} segments");
+    assert!(archived >= 10, "only {archived} segments");
     let log = fs::read_to_string(&log_path).unwrap();
     let ours_in_log: Vec<&str> = log[before..]
         .lines()
@@ -319,5 +321,6 @@ fn np06_pu13_a_server_archives_through_the_engine_and_without_it() {
     for pair in stored.windows(2) {
         assert_eq!(number(&pair[0]) + 1, number(&pair[1]), "{pair:?}");
     }
-    assert_code(&stock::newest().engine.run(&site.conf, &["check"]).unwrap(), 68);
+    // With a segment of its own through the same archive_command.
+    assert_code(&stock::newest().engine.run(&site.conf, &["check"]).unwrap(), 0);
 }

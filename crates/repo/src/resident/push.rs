@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::job::{Jobs, Reason, shared};
 use crate::command::archive::push::{PushOptions, Pushed};
+use crate::command::archive::push_ahead::SETTLING;
 use crate::command::archive::spool::FileIdentity;
 use crate::command::archive::{Targets, WalSource, ready_files};
 use crate::error::{Error, ErrorKind, Result};
@@ -72,7 +73,7 @@ impl Pusher {
         // What was done ahead, or for somebody else, is an answer or not; then the file is pushed for this request.
         for _ in 0..2 {
             let asked = !self.jobs.contains(name);
-            let job = self.jobs.join(name, Reason::Asked, || self.work(source));
+            let job = self.jobs.join(name, Reason::Asked, || self.work(source, Reason::Asked));
             if let Some(directory) = source.path.parent() {
                 self.look_ahead(directory.to_owned());
             }
@@ -86,7 +87,7 @@ impl Pusher {
                 Ok(_) | Err(_) => {}
             }
         }
-        Ok(self.work(source).await?.pushed)
+        Ok(self.work(source, Reason::Asked).await?.pushed)
     }
 
     /// Files in work, and files pushed and not asked for yet.
@@ -121,7 +122,7 @@ impl Pusher {
                 break;
             }
             let Ok(source) = WalSource::new(&directory.join(&name)) else { continue };
-            let job = self.jobs.join(&name, Reason::Ahead, || self.work(&source));
+            let job = self.jobs.join(&name, Reason::Ahead, || self.work(&source, Reason::Ahead));
             let (pusher, directory) = (Arc::clone(self), directory.to_owned());
             drop(tokio::spawn(async move {
                 match job.outcome().await {
@@ -134,15 +135,22 @@ impl Pusher {
     }
 
     /// One file into every repository.
-    fn work(self: &Arc<Self>, source: &WalSource) -> impl Future<Output = Result<Done>> + Send + 'static {
+    fn work(
+        self: &Arc<Self>,
+        source: &WalSource,
+        reason: Reason,
+    ) -> impl Future<Output = Result<Done>> + Send + 'static {
         let (pusher, source) = (Arc::clone(self), source.clone());
         async move {
             let before = identity_of(&source.path).await?;
             let pushed = pusher.targets.push(&source, &pusher.options.push, &pusher.context).await?;
-            let now_ns = i128::from(pusher.context.clock.now_ms()) * 1_000_000;
-            let unchanged = identity_of(&source.path).await.is_ok_and(|after| after == before);
-            let identity = (unchanged && before.is_settled(now_ns)).then_some(before);
-            Ok(Done { pushed, identity })
+            let settled = || before.is_settled(i128::from(pusher.context.clock.now_ms()) * 1_000_000);
+            if reason == Reason::Ahead && !settled() {
+                // PostgreSQL has written to it a moment ago: a further change might not show yet.
+                tokio::time::sleep(SETTLING).await;
+            }
+            let unchanged = settled() && identity_of(&source.path).await.is_ok_and(|after| after == before);
+            Ok(Done { pushed, identity: unchanged.then_some(before) })
         }
     }
 }

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 
@@ -15,6 +16,9 @@ use super::{PushTargets, WalSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Context, Level, size_text};
 use crate::repository::WritableRepository;
+
+/// After this long each change of a file has a time stamp of its own.
+pub(crate) const SETTLING: Duration = Duration::from_millis(60);
 
 /// Settings of the background half.
 #[derive(Debug, Clone)]
@@ -178,7 +182,11 @@ async fn push_one(
     let identity = FileIdentity::of(&path)?;
     let source = WalSource::new(&path)?;
     let pushed = push::push_to(targets, &source, &options.push, context).await?;
-    let unchanged = FileIdentity::of(&path).is_ok_and(|now| now == identity)
-        && identity.is_settled(i128::from(context.clock.now_ms()) * 1_000_000);
+    let settled = || identity.is_settled(i128::from(context.clock.now_ms()) * 1_000_000);
+    if !settled() {
+        // PostgreSQL has written to it a moment ago: a further change might not show yet.
+        tokio::time::sleep(SETTLING).await;
+    }
+    let unchanged = settled() && FileIdentity::of(&path).is_ok_and(|now| now == identity);
     Ok((unchanged.then_some(identity), pushed.warnings))
 }

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -22,10 +22,10 @@ const WHOLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The most compressed bytes that are held. Ordinary WAL becomes a tenth to a half of its size; what stays above this, random
 /// bytes above all, is compressed again while it is streamed, so that no data takes more memory than two parts of an upload.
-const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
+const HELD_BYTES_MAX: usize = 6 * 1024 * 1024;
 
 /// What the fast gz encoder may take for its output beside the plain segment; what does not fit is streamed.
-const GZ_ROOM_BYTES_MAX: usize = 7 * 1024 * 1024;
+const GZ_ROOM_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Bytes of one read.
 const READ_BYTES: usize = 128 * 1024;
@@ -120,7 +120,7 @@ pub(super) fn prepare(source: &WalSource, options: &PrepareOptions, random: &dyn
     };
     expect_size(source, plain.size_bytes, size_bytes)?;
     let held = compressor.held;
-    let content = if held.is_full { Content::Streamed } else { Content::Whole(held.pieces) };
+    let content = if held.is_full { Content::Streamed } else { Content::Whole(held.finish()) };
     Ok(Prepared { writer, plain, content })
 }
 
@@ -210,24 +210,45 @@ fn hash(file: &mut File, head: &[u8]) -> io::Result<Digest> {
     }
 }
 
+/// Bytes of one block of compressed bytes: large enough to be given back to the system when it is freed.
+const BLOCK_BYTES: usize = 512 * 1024;
+
 /// Compressed bytes, as long as they are not too many.
 #[derive(Default)]
 struct Held {
-    pieces: Vec<Bytes>,
+    blocks: Vec<Bytes>,
+    /// The block that is being filled.
+    block: BytesMut,
     bytes: usize,
     is_full: bool,
 }
 
 impl Held {
-    fn take(&mut self, piece: &[u8]) -> Result<(), SinkClosed> {
+    fn take(&mut self, mut piece: &[u8]) -> Result<(), SinkClosed> {
         self.bytes += piece.len();
         if self.bytes > HELD_BYTES_MAX {
-            self.pieces = Vec::new();
-            self.is_full = true;
+            (self.blocks, self.block, self.is_full) = (Vec::new(), BytesMut::new(), true);
             return Err(SinkClosed);
         }
-        self.pieces.push(Bytes::copy_from_slice(piece));
+        while !piece.is_empty() {
+            if self.block.capacity() == 0 {
+                self.block.reserve(BLOCK_BYTES);
+            }
+            let (now, later) = piece.split_at(piece.len().min(BLOCK_BYTES - self.block.len()));
+            self.block.extend_from_slice(now);
+            piece = later;
+            if self.block.len() == BLOCK_BYTES {
+                self.blocks.push(std::mem::take(&mut self.block).freeze());
+            }
+        }
         Ok(())
+    }
+
+    fn finish(mut self) -> Vec<Bytes> {
+        if !self.block.is_empty() {
+            self.blocks.push(self.block.freeze());
+        }
+        self.blocks
     }
 }
 
@@ -263,7 +284,7 @@ impl Compressor<'_> {
         let mut rest = file.take(size_bytes.saturating_add(1));
         rest.read_to_end(&mut plain).map_err(|error| read_failed(self.path, &error))?;
         match order::compress_whole(self.spec.compress, &plain, GZ_ROOM_BYTES_MAX, self.codecs) {
-            Some(compressed) => self.held.pieces.push(Bytes::from(compressed)),
+            Some(compressed) => self.held.blocks.push(Bytes::from(compressed)),
             None => self.held.is_full = true,
         }
         Ok(Digest::of(&plain))
