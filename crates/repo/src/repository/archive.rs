@@ -4,8 +4,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Passphrase;
 use crate::format::{ArchiveId, CompressType, WalObjectName, path};
 use crate::postgres::{Timeline, WalFileName, WalSegmentName};
-use crate::storage::{ByteRange, EntryKind, ListOptions, StorageExt, StoragePath};
-use crate::transfer;
+use crate::storage::{EntryKind, ListOptions, StorageExt, StoragePath};
+use crate::transfer::{self, LoadSteps};
 
 use super::open::Repository;
 use super::stored_file::decode_all;
@@ -85,6 +85,27 @@ impl Archive {
         }
     }
 
+    /// Every version of each of these segments, in no order. One listing does for all that share a directory, which is 4 GiB of
+    /// WAL.
+    ///
+    /// # Errors
+    /// The storage's. A segment that is not in the answer is not in the archive.
+    pub async fn find_segments(&self, segments: &[WalSegmentName]) -> Result<Vec<ArchivedFile>> {
+        let mut left = segments.to_vec();
+        left.sort_unstable();
+        let mut files = Vec::new();
+        while let Some(first) = left.first().copied() {
+            let (group, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|name| name.first16() == first.first16());
+            left = rest;
+            let last = group.last().copied().unwrap_or(first);
+            let found = self.list_segments(first, Some(common_prefix(first, last))).await?;
+            files.extend(found.into_iter().filter(|name| !name.partial && group.contains(&name.segment)).map(|name| {
+                ArchivedFile { path: path::wal_object(self.repository.stanza(), self.id, &name), segment: Some(name) }
+            }));
+        }
+        Ok(files)
+    }
+
     /// The segments of the same 4 GiB of WAL that follow `segment`, first one first (faults.md GE04).
     ///
     /// # Errors
@@ -156,13 +177,8 @@ impl Archive {
     ///
     /// # Errors
     /// The storage's, or the job's.
-    pub async fn load<T, F>(&self, file: &ArchivedFile, context: &Context, job: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut transfer::PieceReader) -> Result<T> + Send + 'static,
-    {
-        let storage = self.repository.storage().as_ref();
-        transfer::load(storage, &file.path, ByteRange::ALL, None, &context.budget, job).await
+    pub async fn load<J: LoadSteps>(&self, file: &ArchivedFile, context: &Context, job: J) -> Result<J::Result> {
+        transfer::load_steps(self.repository.storage().as_ref(), &file.path, &context.budget, job).await
     }
 
     async fn find_segment(&self, segment: WalSegmentName, partial: bool) -> Result<Vec<ArchivedFile>> {
@@ -193,4 +209,10 @@ impl Archive {
         let exists = self.repository.storage().exists(&path).await?;
         Ok(if exists { vec![ArchivedFile { path, segment: None }] } else { Vec::new() })
     }
+}
+
+/// What both names begin with, and so every name between them.
+fn common_prefix(first: WalSegmentName, last: WalSegmentName) -> String {
+    let (first, last) = (first.to_string(), last.to_string());
+    first.chars().zip(last.chars()).take_while(|(one, other)| one == other).map(|(one, _)| one).collect()
 }

@@ -78,7 +78,7 @@ pub struct StoreTarget {
 
 impl StoreTarget {
     /// What the upload may hold at once: the part that is filled, the one that is sent, and the queue.
-    fn memory_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         let capabilities = self.storage.capabilities();
         let part_bytes = (capabilities.part_size_bytes)(1, capabilities.part_base_bytes);
         let upload_bytes = match self.size_max_bytes.map(usize::try_from) {

@@ -145,7 +145,7 @@ async fn pu06_pu16_a_stanza_of_a_later_generation_refuses_the_former_one() {
     assert!(wal_objects(&memory).is_empty());
 }
 
-/// The file changes after it was hashed: here while the archive is being looked at.
+/// The file changes after it was hashed: here when the upload begins, and the first of its bytes have been read again.
 #[tokio::test]
 async fn pu07_a_large_file_that_changes_between_its_two_reads_is_not_stored() {
     for truncate in [false, true] {
@@ -156,7 +156,7 @@ async fn pu07_a_large_file_that_changes_between_its_two_reads_is_not_stored() {
         let source = world.file(SEGMENT, &world.segment_bytes(SEGMENT, 1, size_bytes));
         let path = source.path.clone();
         let changing = Watched::storage(storage(&memory), move |call, _| {
-            if call == Call::ListPage {
+            if call == Call::UploadCreate {
                 let mut content = fs::read(&path).unwrap();
                 if truncate {
                     content.truncate(size_bytes / 2);
