@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use pgbr_repo::error::{Error, ErrorKind, Result};
@@ -58,16 +58,46 @@ impl Locks {
         repo_keys: &[u32],
         exec_id: &str,
     ) -> Result<Self> {
+        Self::take(lock_path, stanza, types, repo_keys, exec_id)?.map_err(|path| {
+            Error::new(
+                ErrorKind::LockAcquire,
+                format!("unable to acquire lock on file '{}': {}", path.display(), io::Error::from(Errno::WOULDBLOCK)),
+            )
+            .hint("is another pgbr or pgBackRest process running?")
+        })
+    }
+
+    /// As [`Locks::acquire`]; `None` when another process holds one of them.
+    pub fn try_acquire(
+        lock_path: &Path,
+        stanza: &str,
+        types: &[LockType],
+        repo_keys: &[u32],
+        exec_id: &str,
+    ) -> Result<Option<Self>> {
+        Ok(Self::take(lock_path, stanza, types, repo_keys, exec_id)?.ok())
+    }
+
+    /// The locks, or the file of the first that another process holds.
+    fn take(
+        lock_path: &Path,
+        stanza: &str,
+        types: &[LockType],
+        repo_keys: &[u32],
+        exec_id: &str,
+    ) -> Result<Result<Self, PathBuf>> {
         let mut locks = Self { exec_id: exec_id.to_owned(), held: Vec::new(), written: None };
         for lock_type in types {
             for key in repo_keys {
                 let path = file_path(lock_path, stanza, *lock_type, *key);
-                let file = acquire_one(&path)?;
-                locks.held.push((path, file));
+                match acquire_one(&path)? {
+                    Some(file) => locks.held.push((path, file)),
+                    None => return Ok(Err(path)),
+                }
             }
         }
         locks.write(None)?;
-        Ok(locks)
+        Ok(Ok(locks))
     }
 
     /// Says how far the command is, as `info` shows it; written when it moved by at least a tenth of a per cent.
@@ -115,10 +145,12 @@ impl Drop for Locks {
 }
 
 /// What another process says of itself in a lock that it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     /// Process number.
     pub pid: i32,
+    /// The run that it belongs to.
+    pub exec_id: String,
     /// How far it is, if it says so.
     pub progress: Option<Progress>,
 }
@@ -143,7 +175,8 @@ pub fn holder_of(path: &Path) -> Option<Held> {
         (Some(total_bytes), Some(done_bytes)) => Some(Progress { done_bytes, total_bytes }),
         _ => None,
     };
-    Some(Held { pid: i32::try_from(number("pid")?).ok()?, progress })
+    let exec_id = content.get("execId").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+    Some(Held { pid: i32::try_from(number("pid")?).ok()?, exec_id, progress })
 }
 
 /// Fails when a stop file forbids the command.
@@ -186,7 +219,8 @@ fn file_path(lock_path: &Path, stanza: &str, lock_type: LockType, repo_key: u32)
     lock_path.join(format!("{stanza}-{}-{repo_key}.lock", lock_type.name()))
 }
 
-fn acquire_one(path: &Path) -> Result<File> {
+/// The file with its lock; `None` when another process holds it.
+fn acquire_one(path: &Path) -> Result<Option<File>> {
     let fail = |error: io::Error, hint: Option<String>| {
         let failed =
             Error::new(ErrorKind::LockAcquire, format!("unable to acquire lock on file '{}': {error}", path.display()));
@@ -197,25 +231,34 @@ fn acquire_one(path: &Path) -> Result<File> {
     };
     let open =
         || OpenOptions::new().read(true).write(true).create(true).mode(0o640).custom_flags(no_follow()).open(path);
-    let opened = match open() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create_directory(path.parent().unwrap_or(Path::new("/")))?;
-            open()
+    loop {
+        let opened = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create_directory(path.parent().unwrap_or(Path::new("/")))?;
+                open()
+            }
+            opened => opened,
+        };
+        let file = opened.map_err(|error| {
+            let hint = (error.kind() == io::ErrorKind::PermissionDenied)
+                .then(|| format!("does the user running pgbr have permissions on the '{}' file?", path.display()));
+            fail(error, hint)
+        })?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // Its last holder removed it before it let go, between our opening and our lock: that file excludes nobody.
+            Ok(()) if !is_same_file(path, &file) => {}
+            Ok(()) => return Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(errno) => return Err(fail(errno.into(), None)),
         }
-        opened => opened,
-    };
-    let file = opened.map_err(|error| {
-        let hint = (error.kind() == io::ErrorKind::PermissionDenied)
-            .then(|| format!("does the user running pgbr have permissions on the '{}' file?", path.display()));
-        fail(error, hint)
-    })?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(errno) => {
-            let hint =
-                (errno == Errno::WOULDBLOCK).then(|| "is another pgbr or pgBackRest process running?".to_owned());
-            Err(fail(errno.into(), hint))
-        }
+    }
+}
+
+/// Whether the name still leads to the opened file.
+fn is_same_file(path: &Path, file: &File) -> bool {
+    match (fs::symlink_metadata(path), file.metadata()) {
+        (Ok(named), Ok(opened)) => named.dev() == opened.dev() && named.ino() == opened.ino(),
+        _ => false,
     }
 }
 

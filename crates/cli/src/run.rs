@@ -13,10 +13,10 @@ use pgbr_repo::progress::{Level, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Failure, Outcome};
-use crate::lock::{self, Locks};
+use crate::lock;
 use crate::log::{Logger, Settings, Threshold};
 use crate::session::Session;
-use crate::{command, repositories, unfinished, version};
+use crate::{command, unfinished, version};
 
 /// How long a command may tidy up after a signal.
 const TIDY_TIME_MAX: Duration = Duration::from_secs(20);
@@ -61,7 +61,7 @@ fn run_parsed(parsed: Parsed, logger: &Arc<Logger>, environment: &[(String, Stri
     for warning in &parsed.warnings {
         logger.message(Level::Warn, 0, warning);
     }
-    let session = Session::new(parsed, Arc::clone(logger), environment);
+    let session = Arc::new(Session::new(parsed, Arc::clone(logger), environment));
     let code = run_command(&session, session.command(), logger, begin, |session| {
         prepare(session).and_then(|()| block_on(session, session.command()))
     });
@@ -76,11 +76,11 @@ fn run_parsed(parsed: Parsed, logger: &Arc<Logger>, environment: &[(String, Stri
 
 /// Runs one command between the messages of its begin and its end, and gives the exit code.
 fn run_command(
-    session: &Session,
+    session: &Arc<Session>,
     command: Command,
     logger: &Arc<Logger>,
     begin: Instant,
-    work: impl FnOnce(&Session) -> Result<Outcome, Failure>,
+    work: impl FnOnce(&Arc<Session>) -> Result<Outcome, Failure>,
 ) -> u8 {
     let name = command.name_with_role(session.parsed.role);
     let level = if command.facts().log_begin_as_info { Level::Info } else { Level::Debug };
@@ -118,10 +118,15 @@ fn exec_id() -> String {
 fn configure_log(logger: &Logger, parsed: &Parsed) {
     let options = &parsed.options;
     let level = |key| options.string_id(key).and_then(Threshold::parse);
+    // A background half has nobody to talk to.
+    let on_terminal = |key, default| match parsed.role {
+        Role::Main => level(key).unwrap_or(default),
+        Role::Async => Threshold::Off,
+    };
     let workers = options.integer(opt::PROCESS_MAX).unwrap_or(1);
     logger.configure(Settings {
-        console: level(opt::LOG_LEVEL_CONSOLE).unwrap_or(Threshold::Warn),
-        stderr: level(opt::LOG_LEVEL_STDERR).unwrap_or(Threshold::Off),
+        console: on_terminal(opt::LOG_LEVEL_CONSOLE, Threshold::Warn),
+        stderr: on_terminal(opt::LOG_LEVEL_STDERR, Threshold::Off),
         file: level(opt::LOG_LEVEL_FILE).unwrap_or(Threshold::Info),
         timestamp: options.get(opt::LOG_TIMESTAMP).unwrap_or(true),
         process_digits: if workers > 99 { 3 } else { 2 },
@@ -156,9 +161,7 @@ fn open_log_file(logger: &Logger, command: Command, parsed: &Parsed) {
 
 /// What has to hold before the command begins: options that can be acted on, and its lock.
 fn prepare(session: &Session) -> Result<(), Failure> {
-    for said in unfinished::check(session.options())? {
-        session.context.warn(said);
-    }
+    unfinished::check(session.options())?;
     set_priority(session)?;
     let facts = session.command().facts();
     if !facts.lock_required {
@@ -171,11 +174,7 @@ fn prepare(session: &Session) -> Result<(), Failure> {
         LockType::Restore => &[lock::LockType::Restore],
         LockType::All => &lock::LockType::ALL,
     };
-    let keys: Vec<u32> =
-        repositories::chosen(session.options()).into_iter().map(|index| index.number().into()).collect();
-    let stanza = session.stanza()?;
-    let exec_id = session.options().text(opt::EXEC_ID).unwrap_or_default().to_owned();
-    session.hold(Locks::acquire(&session.lock_path(), stanza.as_str(), types, &keys, &exec_id)?);
+    session.hold(session.lock(types)?);
     Ok(())
 }
 
@@ -186,7 +185,7 @@ fn set_priority(session: &Session) -> Result<(), Failure> {
         .map_err(|errno| Failure::new(ErrorKind::Kernel, format!("unable to set priority {priority}: {errno}")))
 }
 
-fn block_on(session: &Session, command: Command) -> Result<Outcome, Failure> {
+fn block_on(session: &Arc<Session>, command: Command) -> Result<Outcome, Failure> {
     let failed = |error: std::io::Error| Failure::new(ErrorKind::Kernel, format!("unable to start threads: {error}"));
     let mut builder = match command {
         Command::Backup | Command::Restore if session.workers() > 1 => {
@@ -196,6 +195,9 @@ fn block_on(session: &Session, command: Command) -> Result<Outcome, Failure> {
         }
         _ => tokio::runtime::Builder::new_current_thread(),
     };
+    if let Some(threads) = session.blocking_threads() {
+        builder.max_blocking_threads(threads);
+    }
     let runtime = builder.enable_all().thread_stack_size(STACK_BYTES).build().map_err(failed)?;
     let outcome = runtime.block_on(until_signal(session, command::run(session, command)));
     // Work that a dropped command left on blocking threads ends with the process.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pgbr_config::{Command, OptionSet, Parsed, RepoIndex, opt};
+use pgbr_config::{Command, OptionSet, Parsed, RepoIndex, Role, opt};
 use pgbr_repo::clock::{SystemClock, SystemRandom};
 use pgbr_repo::command::archive::ClusterIdentity;
 use pgbr_repo::command::control;
@@ -41,7 +41,7 @@ impl Session {
         let context = Context {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
-            budget: Budget::new(memory::budget_bytes(workers)),
+            budget: Budget::new(memory::budget_bytes(parsed.command, workers)),
             codecs: Codecs::new(workers),
             cancel: CancellationToken::new(),
             reporter,
@@ -62,6 +62,18 @@ impl Session {
     /// The number of workers.
     pub fn workers(&self) -> usize {
         workers(self.options())
+    }
+
+    /// How many threads may block at once, where few are enough: WAL is pushed and fetched in steps that hold no thread while
+    /// they wait, so beside those that compress there is one for what is quickly done, such as the name of the store.
+    pub fn blocking_threads(&self) -> Option<usize> {
+        match (self.command(), self.parsed.role) {
+            (Command::ArchiveGet | Command::ArchivePush, Role::Main) => Some(2),
+            (Command::ArchiveGet | Command::ArchivePush, Role::Async) | (Command::Serve, _) => {
+                Some(self.workers().saturating_add(1))
+            }
+            _ => None,
+        }
     }
 
     /// A variable of the environment.
@@ -144,6 +156,44 @@ impl Session {
     /// The directory of lock and stop files.
     pub fn lock_path(&self) -> PathBuf {
         self.options().path(opt::LOCK_PATH).unwrap_or("/tmp/pgbackrest").into()
+    }
+
+    /// The directory in which background archiving keeps its state.
+    pub fn spool_path(&self) -> Result<PathBuf, Failure> {
+        Ok(self.options().require(opt::SPOOL_PATH)?.into())
+    }
+
+    /// The log of the background half of the command, whether it is written or not.
+    pub fn background_log(&self) -> PathBuf {
+        let stanza = self.options().text(opt::STANZA).unwrap_or("all");
+        let directory = self.options().path(opt::LOG_PATH).unwrap_or("/var/log/pgbackrest");
+        PathBuf::from(directory).join(format!("{stanza}-{}-async.log", self.command()))
+    }
+
+    /// The numbers of the repositories that the command works on.
+    pub fn repo_keys(&self) -> Vec<u32> {
+        repositories::chosen(self.options()).into_iter().map(|index| index.number().into()).collect()
+    }
+
+    /// Takes locks for every repository; `None` when another process has one.
+    pub fn try_lock(&self, types: &[lock::LockType]) -> Result<Option<Locks>, Failure> {
+        let exec_id = self.options().text(opt::EXEC_ID).unwrap_or_default();
+        Ok(Locks::try_acquire(&self.lock_path(), self.stanza()?.as_str(), types, &self.repo_keys(), exec_id)?)
+    }
+
+    /// Takes locks for every repository.
+    pub fn lock(&self, types: &[lock::LockType]) -> Result<Locks, Failure> {
+        let exec_id = self.options().text(opt::EXEC_ID).unwrap_or_default();
+        Ok(Locks::acquire(&self.lock_path(), self.stanza()?.as_str(), types, &self.repo_keys(), exec_id)?)
+    }
+
+    /// Whether the background half that works now was started by this run.
+    pub fn owns_lock(&self, lock_type: lock::LockType) -> Result<bool, Failure> {
+        let exec_id = self.options().text(opt::EXEC_ID).unwrap_or_default();
+        let stanza = self.stanza()?;
+        let keys = self.repo_keys();
+        let mut holders = keys.iter().map(|key| lock::holder(&self.lock_path(), stanza.as_str(), lock_type, *key));
+        Ok(holders.any(|held| held.is_some_and(|held| held.exec_id == exec_id)))
     }
 
     /// Fails when a stop file forbids the command.

@@ -1,10 +1,10 @@
-//! The commands of pgBackRest and what holds for each as a whole.
+//! The commands of pgBackRest, and our own, and what holds for each as a whole.
 
 use std::fmt;
 
 use crate::error::{ConfigError, ErrorClass};
 
-/// A verb of pgBackRest, by name.
+/// A verb, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Command {
     Annotate,
@@ -20,6 +20,8 @@ pub enum Command {
     RepoLs,
     RepoRm,
     Restore,
+    /// Ours alone: pgBackRest has no resident archiver
+    Serve,
     Server,
     ServerPing,
     StanzaCreate,
@@ -133,8 +135,8 @@ impl Facts {
 
 const NO_SERVER: &str = "there is no TLS server: every host reaches the repository itself";
 
-/// In the order of `Command`, which is the order of their names in pgBackRest.
-static FACTS: [Facts; 22] = {
+/// In the order of `Command`, which is the order of their names.
+static FACTS: [Facts; 23] = {
     use Command::*;
     [
         facts(Annotate, "annotate", "add, change or remove notes of a backup").locks(LockType::Backup),
@@ -156,6 +158,8 @@ static FACTS: [Facts; 22] = {
         facts(RepoLs, "repo-ls", "list a path of the repository").parameters().quiet(),
         facts(RepoRm, "repo-rm", "remove a path of the repository").parameters().quiet().internal(),
         facts(Restore, "restore", "restore a cluster").locks(LockType::Restore).log_file(),
+        facts(Serve, "serve", "archive and fetch WAL for archive-push and archive-get, as a process that stays")
+            .log_file(),
         facts(Server, "server", "serve other hosts over TLS").log_file().refused(NO_SERVER),
         facts(ServerPing, "server-ping", "ask a TLS server whether it is there").parameters().refused(NO_SERVER),
         facts(StanzaCreate, "stanza-create", "set up the stanza of a cluster").locks(LockType::All).log_file(),
@@ -172,7 +176,7 @@ static FACTS: [Facts; 22] = {
 
 impl Command {
     /// Every command, by name.
-    pub const ALL: [Command; 22] = {
+    pub const ALL: [Command; 23] = {
         use Command::*;
         [
             Annotate,
@@ -188,6 +192,7 @@ impl Command {
             RepoLs,
             RepoRm,
             Restore,
+            Serve,
             Server,
             ServerPing,
             StanzaCreate,
@@ -286,6 +291,7 @@ pub(crate) mod set {
     pub(crate) const RL: Commands = Commands::of(Command::RepoLs);
     pub(crate) const RR: Commands = Commands::of(Command::RepoRm);
     pub(crate) const RE: Commands = Commands::of(Command::Restore);
+    pub(crate) const SE: Commands = Commands::of(Command::Serve);
     pub(crate) const SV: Commands = Commands::of(Command::Server);
     pub(crate) const SP: Commands = Commands::of(Command::ServerPing);
     pub(crate) const SC: Commands = Commands::of(Command::StanzaCreate);
@@ -303,7 +309,7 @@ pub(crate) mod set {
     /// Commands that may work on a cluster of another host
     pub(crate) const CLUSTER: Commands = SQL.with(MF);
     /// Commands that know the data directory
-    pub(crate) const PGDATA: Commands = CLUSTER.with(AG).with(AP).with(RE);
+    pub(crate) const PGDATA: Commands = CLUSTER.with(AG).with(AP).with(RE).with(SE);
     /// Commands that touch a repository
     pub(crate) const REPOSITORY: Commands = PGDATA.with(AN).with(EX).with(IN).with(RG).with(RL).with(RR).with(VE);
     /// Commands that may use the network
@@ -312,9 +318,9 @@ pub(crate) mod set {
     pub(crate) const ANY: Commands = NET.with(ST).with(TO);
     /// Commands that look at lock or stop files
     pub(crate) const LOCKS: Commands =
-        AN.with(AG).with(AP).with(BK).with(EX).with(IN).with(RE).with(SC).with(SD).with(SU).with(ST).with(TO);
+        AN.with(AG).with(AP).with(BK).with(EX).with(IN).with(RE).with(SC).with(SD).with(SE).with(SU).with(ST).with(TO);
     /// Commands that transfer many files
-    pub(crate) const WORK: Commands = AG.with(AP).with(BK).with(RE).with(VE);
+    pub(crate) const WORK: Commands = AG.with(AP).with(BK).with(RE).with(SE).with(VE);
 }
 
 #[cfg(test)]

@@ -25,18 +25,11 @@ const COMMANDS_LATER: [(Command, &str); 7] = [
 ];
 
 /// What works in part.
-const COMMANDS_IN_PART: [(Command, &str); 3] = [
-    (Command::ArchiveGet, "synchronously; `archive-async` is accepted with a warning"),
-    (Command::ArchivePush, "synchronously; `archive-async` is accepted with a warning"),
-    (Command::Backup, "`--type=full`; `diff` and `incr` on top of a full are refused, never made wrongly"),
-];
+const COMMANDS_IN_PART: [(Command, &str); 1] =
+    [(Command::Backup, "`--type=full`; `diff` and `incr` on top of a full are refused, never made wrongly")];
 
 /// Options that are known and not acted on yet.
-const OPTIONS_LATER: [(&str, &str); 14] = [
-    ("archive-async", "files are pushed and fetched synchronously, with a warning"),
-    ("archive-get-queue-max", "not yet: asynchronous archiving"),
-    ("archive-missing-retry", "not yet: asynchronous archiving"),
-    ("archive-push-batch-size", "not yet: asynchronous archiving"),
+const OPTIONS_LATER: [(&str, &str); 10] = [
     ("manifest-save-threshold", "the manifest is saved at the start and at the end"),
     ("repo-block", "restored; refused when a backup is to be written with it"),
     ("repo-block-age-map", "not yet: written backups"),
@@ -81,6 +74,7 @@ fn commands() -> String {
             (Some(reason), _, _) => format!("refused: {reason}"),
             (None, Some(later), _) => later.to_owned(),
             (None, None, Some(part)) => format!("works in part: {part}"),
+            (None, None, None) if command == Command::Serve => "our own; pgBackRest does not have it".to_owned(),
             (None, None, None) => "works".to_owned(),
         };
         table.push_str(&format!("| `{}` | {state} |\n", command.name()));

@@ -11,11 +11,14 @@ mod repo_get;
 mod repo_ls;
 mod repo_path;
 mod restore;
+mod serve;
 mod standard_output;
 mod stanza_create;
 mod wal_path;
 
-use pgbr_config::Command;
+use std::sync::Arc;
+
+use pgbr_config::{Command, Role};
 use pgbr_repo::error::ErrorKind;
 
 use crate::exit::{Failure, Outcome};
@@ -24,8 +27,10 @@ use crate::session::Session;
 pub use help::print_help_or_version;
 
 /// Runs the session's command, or the one that it goes over into.
-pub async fn run(session: &Session, command: Command) -> Result<Outcome, Failure> {
+pub async fn run(session: &Arc<Session>, command: Command) -> Result<Outcome, Failure> {
     match command {
+        Command::ArchiveGet if session.parsed.role == Role::Async => archive_get::run_background(session).await,
+        Command::ArchivePush if session.parsed.role == Role::Async => archive_push::run_background(session).await,
         Command::ArchiveGet => archive_get::run(session).await,
         Command::ArchivePush => archive_push::run(session).await,
         Command::Expire => expire::run(session).await,
@@ -34,6 +39,7 @@ pub async fn run(session: &Session, command: Command) -> Result<Outcome, Failure
         Command::RepoLs => repo_ls::run(session).await,
         Command::Backup => backup::run(session).await,
         Command::Restore => restore::run(session).await,
+        Command::Serve => serve::run(session).await,
         Command::StanzaCreate => stanza_create::run(session).await,
         Command::Start => control::start(session),
         Command::Stop => control::stop(session),

@@ -119,7 +119,7 @@ options! {
     SORT: Key<StringId> = command_line("sort", RL).default("asc").allowed(&["none", "asc", "desc"]);
 
     "number of the repository to work with, where several are configured"
-    REPO: Key<Integer> = command_line("repo", REPOSITORY.without(AP).without(CK).without(SC).without(SU))
+    REPO: Key<Integer> = command_line("repo", REPOSITORY.without(AP).without(CK).without(SC).without(SE).without(SU))
         .optional().range("1", "256").background();
 
     "number of the cluster that a worker reads"
