@@ -15,6 +15,7 @@ mod restore;
 mod side;
 mod store;
 mod trees;
+mod wal_get;
 mod wal_push;
 mod wal_set;
 mod watch;
@@ -27,6 +28,7 @@ const SINGLE: [&str; 5] = ["bench", "--locked", "--package", "pgbr-benches", "--
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     match arguments.split_first() {
         Some((first, rest)) if first == "wal-push" => wal_push::run(rest),
+        Some((first, rest)) if first == "wal-get" => wal_get::run(rest),
         Some((first, rest)) if first == "backup" => backup::run(rest),
         Some((first, rest)) if first == "restore" => restore::run(rest),
         Some((first, rest)) if first == "info" => info::run(rest),
