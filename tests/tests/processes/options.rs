@@ -26,6 +26,9 @@ pub(crate) fn backup_options(data: &Path) -> BackupOptions {
         links: LinkPolicy::Any,
         compress: Compression::with_default_level(CompressType::Zst),
         bundle: Some(BundleOptions { size_bytes: 100_000, limit_bytes: 200_000 }),
+        block: None,
+        delta: false,
+        manifest_save_threshold_bytes: 1 << 30,
         resume: true,
         symlinks: true,
         annotations: Annotations::default(),
@@ -34,7 +37,6 @@ pub(crate) fn backup_options(data: &Path) -> BackupOptions {
         recorded: RecordedOptions {
             buffer_size_bytes: 1024 * 1024,
             compress_level_network: 1,
-            delta: false,
             hardlink: false,
         },
     }

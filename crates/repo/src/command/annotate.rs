@@ -2,9 +2,9 @@
 //! keeps what was noted when the backup was made.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::BackupLabel;
+use crate::format::{BackupInfo, BackupLabel};
 use crate::progress::Context;
-use crate::repository::{Purpose, WritableRepository};
+use crate::repository::{Change, Purpose, WritableRepository};
 
 /// Sets annotations of a backup in every repository that has it; an empty value removes its key. The original writes
 /// what it changed for one repository into the first one; here each gets its own.
@@ -49,11 +49,13 @@ async fn annotate_in(
     }
     context.check_cancelled()?;
     context.info(format!("backup set '{label}' to annotate found in {}", repository.index()));
-    let changes = changes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     // As it is now: looking at every backup took its time.
-    let mut info = repository.backup_info(context).await?;
-    reconciled.apply(&mut info);
-    info.annotate(label, changes).map_err(|error| Error::new(ErrorKind::OptionInvalidValue, error.to_string()))?;
-    repository.save_backup_info(&info, context).await?;
+    let change = |info: &mut BackupInfo| {
+        reconciled.apply(info);
+        let changes = changes.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        info.annotate(label, changes).map_err(|error| Error::new(ErrorKind::OptionInvalidValue, error.to_string()))?;
+        Ok(Change::Write)
+    };
+    repository.update_backup_info(context, change).await?;
     Ok(true)
 }

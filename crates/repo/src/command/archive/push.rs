@@ -10,7 +10,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future;
+use futures_util::future::{self, BoxFuture};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -57,7 +57,18 @@ pub struct Pushed {
 /// - [`ErrorKind::ArchiveMismatch`] for a segment of another cluster,
 /// - [`ErrorKind::ArchiveDuplicate`] when another content has the name,
 /// - [`ErrorKind::Command`] when some repositories have the file and others failed: it stays with PostgreSQL.
-pub async fn push(
+///
+/// The future is boxed so that it can be sent to another thread: the compiler cannot tell outside of this crate.
+pub fn push<'a>(
+    repositories: &'a [WritableRepository],
+    source: &'a WalSource,
+    options: &'a PushOptions,
+    context: &'a Context,
+) -> BoxFuture<'a, Result<Pushed>> {
+    Box::pin(load_and_push(repositories, source, options, context))
+}
+
+async fn load_and_push(
     repositories: &[WritableRepository],
     source: &WalSource,
     options: &PushOptions,

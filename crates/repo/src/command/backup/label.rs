@@ -128,13 +128,12 @@ async fn newest(
         .map(|entry| entry.name.trim_end_matches('/'))
         .filter(|name| is_year(name))
         .max();
-    let competes = |label: &BackupLabel| naming.competes(label);
-    let mut newest = directories.iter().copied().filter(competes).max();
+    let mut newest = directories.iter().copied().filter(|label| naming.competes(label)).max();
     if let Some(year) = year {
         let year = history.join(year).map_err(|error| Error::new(ErrorKind::Assert, error.to_string()))?;
         let kept = storage.list_all(&year, &ListOptions::default()).await?;
         let kept = kept.iter().filter_map(|entry| path::history_manifest_label(&entry.name));
-        newest = newest.max(kept.filter(competes).max());
+        newest = newest.max(kept.filter(|label| naming.competes(label)).max());
     }
     Ok(newest)
 }

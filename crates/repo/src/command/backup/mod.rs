@@ -42,6 +42,8 @@ use std::future::Future;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use crate::db::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Passphrase;
@@ -79,7 +81,18 @@ use stop::Stopped;
 /// - and those of the cluster's files, of the session and of the storage.
 ///
 /// After any of them the backup is not listed.
-pub async fn backup(
+///
+/// The future is boxed so that it can be sent to another thread: the compiler cannot tell outside of this crate.
+pub fn backup<'a>(
+    repository: &'a WritableRepository,
+    servers: Servers<'a>,
+    options: &'a BackupOptions,
+    context: &'a Context,
+) -> BoxFuture<'a, Result<BackupOutcome>> {
+    Box::pin(make(repository, servers, options, context))
+}
+
+async fn make(
     repository: &WritableRepository,
     servers: Servers<'_>,
     options: &BackupOptions,

@@ -4,6 +4,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+
 use super::blocks::fetch_prior_maps;
 use super::changes::Action;
 use super::cluster::{Cluster, blocking};
@@ -117,7 +119,7 @@ impl Process<'_> {
     ) -> Result<()> {
         // Names are taken from the manifest when a transfer begins, so that those that wait need no memory for them.
         let prepared = jobs.into_iter().map(|job| self.prepare(lock(results).manifest(), job));
-        let work = |_, prepared: Result<Prepared>| async { self.transfer(prepared?, copier, slots).await };
+        let work = |_, prepared: Result<Prepared>| async { self.transfer(prepared?, copier, slots).await }.boxed();
         let done = |_, done| {
             let mut results = lock(results);
             results.take(done)?;
