@@ -232,11 +232,11 @@ fn bk14_each_resumes_what_the_other_left() {
         ];
         let scene = Scene::new(Version::V15, &options, "");
         let arguments =
-            ["backup", "--type=full", "--process-max=1", "--compress-level=19", "--log-level-console=detail"];
+            ["backup", "--type=full", "--process-max=1", "--compress-level=12", "--log-level-console=detail"];
         let mut running = first.command(&scene.conf, &arguments).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(running.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let seen = lines.filter(|line| line.contains("DETAIL: backup file ")).take(60).count();
-        assert_eq!(seen, 60);
+        let seen = lines.filter(|line| line.contains("DETAIL: backup file ")).take(30).count();
+        assert_eq!(seen, 30);
         let sent = user::command("kill").args([signal, &running.id().to_string()]).status().unwrap();
         assert!(sent.success());
         running.wait().unwrap();
@@ -251,8 +251,7 @@ fn bk14_each_resumes_what_the_other_left() {
         assert!(told.contains("resumable backup "), "{} after {}: {told}", second.name(), first.name());
         assert!(told.contains("checksum resumed file "), "{} after {}: {told}", second.name(), first.name());
         scene.verifies();
-        for engine in [&ours, &stock.engine] {
-            scene.restores(engine, &scene.newest());
-        }
+        let other = if second.name() == "pgbr" { &stock.engine } else { &ours };
+        scene.restores(other, &scene.newest());
     }
 }
