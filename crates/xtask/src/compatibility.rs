@@ -24,28 +24,18 @@ const COMMANDS_LATER: [(Command, &str); 6] = [
 ];
 
 /// What works in part.
-const COMMANDS_IN_PART: [(Command, &str); 3] = [
+const COMMANDS_IN_PART: [(Command, &str); 2] = [
     (Command::ArchiveGet, "synchronously; `archive-async` is accepted with a warning"),
     (Command::ArchivePush, "synchronously; `archive-async` is accepted with a warning"),
-    (Command::Backup, "`--type=full`; `diff` and `incr` on top of a full are refused, never made wrongly"),
 ];
 
 /// Options that are known and not acted on yet.
-const OPTIONS_LATER: [(&str, &str); 14] = [
+const OPTIONS_LATER: [(&str, &str); 5] = [
     ("archive-async", "files are pushed and fetched synchronously, with a warning"),
     ("archive-get-queue-max", "not yet: asynchronous archiving"),
     ("archive-missing-retry", "not yet: asynchronous archiving"),
     ("archive-push-batch-size", "not yet: asynchronous archiving"),
-    ("manifest-save-threshold", "the manifest is saved at the start and at the end"),
-    ("repo-block", "restored; refused when a backup is to be written with it"),
-    ("repo-block-age-map", "not yet: written backups"),
-    ("repo-block-checksum-size-map", "not yet: written backups"),
-    ("repo-block-size-map", "not yet: written backups"),
-    ("repo-block-size-super", "not yet: written backups"),
-    ("repo-block-size-super-full", "not yet: written backups"),
-    ("repo-hardlink", "not yet"),
     ("repo-target-time", "refused when set"),
-    ("resume", "an unfinished backup is removed, not continued"),
 ];
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {

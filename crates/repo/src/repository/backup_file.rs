@@ -9,15 +9,13 @@ use crate::filter::block_delta::{DeltaError, DeltaRead, SuperBlockSpec};
 use crate::filter::order::{self, LoadSpec};
 use crate::filter::{Codecs, Digest, FilterError, Form, Passphrase, SinkClosed};
 use crate::format::CompressType;
-use crate::format::block_map::{BlockGeometry, BlockMap, BlockMapFacts};
+use crate::format::block_map::{BlockMap, BlockMapFacts};
 use crate::format::manifest::{FileLocation, FileRow, Manifest};
 use crate::format::path::{self, BundleId, StoredFile};
 use crate::storage::StoragePath;
 
+use super::block_map::{block_geometry, block_map_bytes};
 use super::open::Repository;
-
-/// The largest stored map that is read; one of a file of 1 GiB in the smallest blocks has some 3 MiB.
-const MAP_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// Hands stored bytes to whoever decodes them.
 pub type Take<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
@@ -92,28 +90,6 @@ pub fn super_block_spec(manifest: &Manifest, passphrase: Option<&Passphrase>) ->
     SuperBlockSpec { compress: manifest.options().compress_type, cipher: passphrase.cloned() }
 }
 
-/// How a block incremental file is cut.
-///
-/// # Errors
-/// [`ErrorKind::Format`] for sizes that cannot be.
-pub fn geometry(row: &FileRow) -> Result<BlockGeometry> {
-    let block = row.block_incr.ok_or_else(|| Error::new(ErrorKind::Assert, "the file has no blocks"))?;
-    BlockGeometry::new(block.block_size_bytes.into(), block.checksum_size_bytes.into())
-        .map_err(|error| Error::new(ErrorKind::Format, error.to_string()))
-}
-
-/// The stored size of a file's block map, which stands at the end of its stored form.
-///
-/// # Errors
-/// [`ErrorKind::Format`] for one that is larger than the stored form, or than any map.
-pub fn map_size_bytes(row: &FileRow) -> Result<u64> {
-    let map_bytes = row.block_incr.map_or(0, |block| block.map_size_bytes);
-    if map_bytes > MAP_BYTES_MAX || map_bytes > row.size_repo_bytes {
-        return Err(Error::new(ErrorKind::Format, format!("the block map cannot have {map_bytes} bytes")));
-    }
-    Ok(map_bytes)
-}
-
 /// Reads a block map from its stored bytes, which `feed` hands on: encrypted, not compressed.
 ///
 /// # Errors
@@ -129,7 +105,7 @@ pub fn block_map(
         compress: CompressType::None,
         cipher: passphrase,
         form: Form::Raw,
-        plain_size_max_bytes: Some(map_size_bytes(row)?),
+        plain_size_max_bytes: Some(block_map_bytes(row)?),
     };
     let mut chain = order::load(&spec, codecs).map_err(|error| undecodable(&error))?;
     let mut plain = Vec::new();
@@ -140,7 +116,7 @@ pub fn block_map(
     feed(&mut |stored| chain.write(stored, &mut sink).map_err(|error| undecodable(&error)))?;
     chain.finish(&mut sink).map_err(|error| undecodable(&error))?;
     let facts = BlockMapFacts {
-        geometry: geometry(row)?,
+        geometry: block_geometry(row)?,
         file_size_bytes: row.size_bytes,
         reference_count: manifest.references().len(),
     };

@@ -19,7 +19,7 @@ mod store;
 pub use budget::{Budget, Reservation};
 pub use load::{LOAD_BYTES_MAX, PieceReader, load};
 pub use pool::run_jobs;
-pub use store::{PieceWriter, StoreTarget, Stored, store};
+pub use store::{PieceWriter, StoreTarget, Stored, store, store_within};
 
 /// Bytes of one piece in a queue. Speed does not depend on it between 16 KiB and 16 MiB, so it is chosen for memory.
 pub const PIECE_BYTES: usize = 128 * 1024;

@@ -14,8 +14,9 @@ use crate::format::manifest::FileRow;
 use crate::pgdata::SyncPolicy;
 use crate::progress::Context;
 use crate::repository::backup_file::{
-    Take, block_map, check_content, map_size_bytes, object_with_blocks, stored_place, super_block_spec, wrong_blocks,
+    Take, block_map, check_content, object_with_blocks, stored_place, super_block_spec, wrong_blocks,
 };
+use crate::repository::block_map_bytes;
 use crate::storage::{ByteRange, StoragePath};
 use crate::transfer::{self, PieceReader};
 
@@ -44,7 +45,7 @@ pub(super) fn write_together(restorer: &Restorer, place: u32, source: &mut Piece
         stored.extend_from_slice(bytes);
         Ok(())
     })?;
-    let map_bytes = map_size_bytes(row)?;
+    let map_bytes = block_map_bytes(row)?;
     let (blocks, map) = usize::try_from(map_bytes)
         .ok()
         .and_then(|map_bytes| stored.split_at_checked(stored.len().checked_sub(map_bytes)?))
@@ -128,7 +129,7 @@ pub(super) async fn restore_blocks(
 /// The map stands at the end of the file's stored bytes: encrypted, not compressed.
 async fn read_map(restorer: &Arc<Restorer>, place: u32, context: &Context) -> Result<BlockMap> {
     let row = row_at(&restorer.manifest, place).ok_or_else(no_such_file)?;
-    let map_bytes = map_size_bytes(row)?;
+    let map_bytes = block_map_bytes(row)?;
     let (object, start) = stored_place(&restorer.repository, &restorer.manifest, row)?
         .ok_or_else(|| Error::new(ErrorKind::Assert, "the file is not stored"))?;
     let offset = start

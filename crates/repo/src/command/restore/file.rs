@@ -17,8 +17,8 @@ use crate::pgdata::{
 };
 use crate::postgres::data_path::CONTROL_FILE;
 use crate::progress::cancelled;
-use crate::repository::Repository;
-use crate::repository::backup_file::{check_content, geometry, is_content, undecodable, whole_spec};
+use crate::repository::backup_file::{check_content, is_content, undecodable, whole_spec};
+use crate::repository::{Repository, block_geometry};
 use crate::transfer::PieceReader;
 use tokio_util::sync::CancellationToken;
 
@@ -152,7 +152,7 @@ impl Restorer {
 
     fn look_at_content(&self, row: &FileRow) -> Result<Found> {
         let Some(mut file) = self.open_existing(row)? else { return Ok(Found::Nothing) };
-        let blocks = row.is_block_incremental().then(|| geometry(row)).transpose()?;
+        let blocks = row.is_block_incremental().then(|| block_geometry(row)).transpose()?;
         let size_bytes = file.info().size_bytes;
         if size_bytes < row.size_bytes && (blocks.is_none() || size_bytes == 0) {
             return Ok(Found::Nothing);

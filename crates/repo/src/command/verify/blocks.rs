@@ -13,14 +13,13 @@ use crate::filter::{Digest, Hasher};
 use crate::format::block_map::{BlockMap, BlockMapItem};
 use crate::format::manifest::FileRow;
 use crate::progress::Context;
-use crate::repository::backup_file::{
-    block_map, is_content, map_size_bytes, object_with_blocks, super_block_spec, wrong_blocks,
-};
+use crate::repository::backup_file::{block_map, is_content, object_with_blocks, super_block_spec, wrong_blocks};
+use crate::repository::block_map_bytes;
 use crate::storage::{ByteRange, StoragePath};
 
 /// The map at the end of the stored form of a file.
 pub(super) fn map_at_end(looker: &Looker, row: &FileRow, stored: &[u8]) -> Result<BlockMap> {
-    let map_bytes = map_size_bytes(row)?;
+    let map_bytes = block_map_bytes(row)?;
     let start = usize::try_from(map_bytes).ok().and_then(|map_bytes| stored.len().checked_sub(map_bytes));
     let map = start.and_then(|start| stored.get(start..));
     let map = map.ok_or_else(|| Error::new(ErrorKind::Format, "the block map is larger than the stored file"))?;
@@ -36,7 +35,7 @@ pub(super) async fn read_map(
     context: &Context,
 ) -> Result<BlockMap> {
     let row = looker.row(file)?;
-    let map_bytes = map_size_bytes(row)?;
+    let map_bytes = block_map_bytes(row)?;
     let offset = start.saturating_add(row.size_repo_bytes.saturating_sub(map_bytes));
     let range = ByteRange { offset, length: Some(map_bytes) };
     let reading = Arc::clone(looker);
