@@ -34,11 +34,7 @@ pub(crate) fn backup_options(data: &Path) -> BackupOptions {
         annotations: Annotations::default(),
         time_zone: TimeZone::UTC,
         process_max: 2,
-        recorded: RecordedOptions {
-            buffer_size_bytes: 1024 * 1024,
-            compress_level_network: 1,
-            hardlink: false,
-        },
+        recorded: RecordedOptions { buffer_size_bytes: 1024 * 1024, compress_level_network: 1, hardlink: false },
     }
 }
 
