@@ -428,6 +428,45 @@ fn rs10_links_are_made_as_mapped() {
     bench.compare(&bench.last());
 }
 
+/// WAL on a volume of its own: killed anywhere, the next restore ends in the right state, and a link that leads elsewhere
+/// is not followed.
+#[test]
+fn rs16_a_wal_volume_of_its_own_survives_kills_and_stray_links() {
+    let bench = Bench::of(PLAIN);
+    let wal = bench.dir.path().join("volume/wal");
+    let map = format!("--link-map=pg_wal={}", wal.display());
+    let elsewhere = bench.canary();
+    let mut delay = Duration::from_millis(30);
+    for _ in 0..6 {
+        let arguments = bench.arguments(&["--delta", &map]);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let mut child = pgbr::engine().command(&bench.sample.conf(), &arguments);
+        let mut child = child.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(delay);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        delay = delay * 3 / 2;
+        let link = bench.data().join("pg_wal");
+        if let Ok(found) = fs::read_link(&link) {
+            assert_eq!(found, wal);
+        }
+    }
+    bench.ok(&["--delta", &map]);
+    assert_eq!(fs::read_link(bench.data().join("pg_wal")).unwrap(), wal);
+    // Somebody else's link in its place.
+    fs::remove_file(bench.data().join("pg_wal")).unwrap();
+    symlink(&elsewhere, bench.data().join("pg_wal")).unwrap();
+    user::own(&bench.data()).unwrap();
+    bench.ok(&["--delta", &map]);
+    assert_eq!(fs::read_link(bench.data().join("pg_wal")).unwrap(), wal);
+    assert_eq!(names(&elsewhere), ["kept"], "the link was followed");
+    let mut expected = bench.sample.expected(&bench.last()).unwrap();
+    expected.leave_out("./global/pg_control");
+    let differences = expected.differences(&bench.data()).unwrap();
+    // The expectation has a directory where the link is.
+    assert!(differences.iter().all(|difference| difference.starts_with("./pg_wal")), "{differences:#?}");
+}
+
 #[test]
 fn np09_the_tablespaces_of_the_live_cluster_are_left_alone() {
     let bench = Bench::of(GZ);

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::{Failure, cargo, fuzz, tools};
 
 /// How long each fuzz target runs: enough to get past its corpus, and a minute for all.
-const FUZZ_SECONDS: u64 = 4;
+const FUZZ_SECONDS: u64 = 3;
 
 pub(crate) fn run() -> Result<(), Failure> {
     let started = Instant::now();

@@ -8,5 +8,6 @@ mod crash;
 mod fake;
 mod incremental;
 mod repository;
+mod resume;
 mod server;
 mod stage;

@@ -11,7 +11,8 @@ use pgbr_repo::command::backup::{
     ArchiveCheck, BackupOptions, BackupOutcome, BlockOptions, BlockRules, BundleOptions, PageOptions, RecordedOptions,
     Servers, backup,
 };
-use pgbr_repo::command::stanza::create::{StanzaCluster, create};
+use pgbr_repo::command::stanza::StanzaCluster;
+use pgbr_repo::command::stanza::create::create;
 use pgbr_repo::db::Database;
 use pgbr_repo::error::Result;
 use pgbr_repo::filter::{Codecs, Compression, Digest};
@@ -23,7 +24,7 @@ use pgbr_repo::pgdata::LinkPolicy;
 use pgbr_repo::postgres::WalSegmentName;
 use pgbr_repo::postgres::page::PageHeaderCheck;
 use pgbr_repo::progress::{Context, Level, Progress, Reporter};
-use pgbr_repo::repository::{RepoIndex, Repository, WritableRepository, block_geometry, decode_block_map};
+use pgbr_repo::repository::{RepoIndex, Repository, WritableRepository, backup_file, decode_block_map};
 use pgbr_repo::storage::{
     ByteRange, ListOptions, LocalStorage, MemoryOptions, MemoryStorage, Storage, StorageExt, StoragePath,
 };
@@ -109,6 +110,7 @@ impl Stage {
             block: None,
             delta: false,
             resume: true,
+            manifest_save_threshold_bytes: 1,
             symlinks: true,
             annotations: Annotations::default(),
             time_zone: jiff_utc(),
@@ -225,7 +227,7 @@ async fn from_blocks(repository: &Repository, manifest: &Manifest, file: &FileRo
     let size = usize::try_from(place.size_bytes).unwrap();
     let stored = repository.storage().read_range(&place.object, place.offset, size).await.unwrap();
     let facts = BlockMapFacts {
-        geometry: block_geometry(file).unwrap(),
+        geometry: backup_file::geometry(file).unwrap(),
         file_size_bytes: file.size_bytes,
         reference_count: manifest.references().len(),
     };

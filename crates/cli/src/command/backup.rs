@@ -106,6 +106,7 @@ fn backup_options(session: &Session, repo: &RepoOptions<'_>, pg_path: PathBuf) -
         block: block_options(repo, repo_number(options))?,
         delta: options.boolean(opt::DELTA),
         resume: options.boolean(opt::RESUME),
+        manifest_save_threshold_bytes: options.size_bytes(opt::MANIFEST_SAVE_THRESHOLD).unwrap_or(1024 * 1024 * 1024),
         symlinks: repo.boolean(opt::REPO_SYMLINK),
         annotations: annotations(options)?,
         time_zone: jiff::tz::TimeZone::system(),

@@ -84,7 +84,7 @@ impl StoreTarget {
     }
 
     /// What the upload may hold at once: the part that is filled, the one that is sent, and the queue.
-    fn memory_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         let capabilities = self.storage.capabilities();
         let part_bytes = (capabilities.part_size_bytes)(1, capabilities.part_base_bytes);
         let upload_bytes = match self.size_max_bytes.map(usize::try_from) {
@@ -172,5 +172,47 @@ async fn finish<T>(
             Err(job.hint(format!("the upload failed too: {storage}")))
         }
         (Err(storage), _) => Err(storage.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::storage::{MemoryOptions, MemoryStorage, StorageExt};
+
+    #[tokio::test]
+    async fn re08_a_panic_in_a_job_is_an_error_and_leaves_nothing() {
+        let options = MemoryOptions { part_bytes: 1000, ..MemoryOptions::default() };
+        let memory = Arc::new(MemoryStorage::new(Arc::new(SystemClock), options));
+        let path = StoragePath::parse("object").unwrap();
+        for written_bytes in [0, 500, 500_000] {
+            let target = StoreTarget {
+                storage: Arc::clone(&memory) as Arc<dyn Storage>,
+                path: path.clone(),
+                condition: Condition::None,
+                durability: Durability::Now,
+                keep_empty: true,
+                size_max_bytes: None,
+            };
+            let budget = Budget::new(1 << 24);
+            let stored = store(target, &budget, move |out| -> Result<(), Error> {
+                out.write(&vec![1; written_bytes]).map_err(|_| cancelled())?;
+                panic!("a mistake of ours");
+            });
+            let error = stored.await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unknown, "{error}");
+            assert!(!memory.exists(&path).await.unwrap(), "a part of the object is visible");
+            // What was reserved is free again.
+            tokio::time::timeout(std::time::Duration::from_secs(5), budget.reserve(1 << 24)).await.unwrap();
+        }
+        // The uploads are given up in the background.
+        for _ in 0..100 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            if memory.unfinished_uploads() == 0 {
+                return;
+            }
+        }
+        panic!("{} uploads are left", memory.unfinished_uploads());
     }
 }

@@ -24,7 +24,8 @@ pub(super) fn tables(mb: usize) -> Result<PathBuf, Failure> {
     made(&format!("bench-tables-{VERSION}-{scale}"), |data| {
         let mut cluster = Cluster::started(VERSION, data, options(true))?;
         cluster.pgbench_init(u32::try_from(scale).unwrap_or(u32::MAX))?;
-        cluster.sql("VACUUM (FREEZE, ANALYZE); CHECKPOINT")?;
+        cluster.sql("VACUUM (FREEZE, ANALYZE)")?;
+        cluster.sql("CHECKPOINT")?;
         Ok(cluster.stop(Shutdown::Fast)?)
     })
 }

@@ -2,6 +2,7 @@
 //! Blocking, but for fetching the prior maps.
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::file::{Copied, Copier, Source, encode_failed, fill};
@@ -62,7 +63,7 @@ impl Blocks {
 pub(super) async fn fetch_prior_maps(repository: &Repository, sources: &mut [Source], context: &Context) -> Result<()> {
     let continued = sources.iter_mut().filter_map(|source| source.blocks.as_mut().map(|blocks| (&source.name, blocks)));
     let fetches = continued.filter(|(_, blocks)| blocks.prior.is_some());
-    let fetches = fetches.map(|(name, blocks)| fetch(repository, name, blocks, context));
+    let fetches: Vec<_> = fetches.map(|(name, blocks)| fetch(repository, name, blocks, context).boxed()).collect();
     stream::iter(fetches).buffer_unordered(FETCHES_MAX).try_collect::<()>().await
 }
 

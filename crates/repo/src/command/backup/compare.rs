@@ -1,6 +1,5 @@
 //! Whether a file is still what the prior backup has, by its checksum: before it is encoded for nothing. Blocking.
 
-use super::cluster::control_in;
 use super::file::{BUFFER_BYTES, Copied, Copier, Source, SourceRead, fill};
 use crate::error::Result;
 use crate::filter::{Digest, Hasher};
@@ -35,22 +34,28 @@ impl Copier {
 
     fn look(&self, source: &Source, buffer: &mut [u8]) -> Result<Option<Copied>> {
         let Some(expected) = source.expected.filter(|_| source.compare_first) else { return Ok(None) };
-        let found = match source.read {
-            SourceRead::Control => {
-                let control = control_in(&self.roots, self.version_force)?;
-                let found = Digest::of(&control.bytes);
-                if found == expected {
-                    // It is copied once, or compared once and left.
-                    drop(self.copied_control.set(control.control));
-                }
-                found
-            }
+        Ok(match self.digest_within(source, buffer)? {
+            None => Some(Copied::Vanished),
+            Some(found) => (found == expected).then_some(Copied::Unchanged),
+        })
+    }
+
+    /// Size and checksum of a file as it would be copied; `None` when it has vanished.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn digest_of(&self, source: &Source) -> Result<Option<Digest>> {
+        self.digest_within(source, &mut vec![0; BUFFER_BYTES])
+    }
+
+    fn digest_within(&self, source: &Source, buffer: &mut [u8]) -> Result<Option<Digest>> {
+        Ok(match source.read {
+            SourceRead::Control => Some(Digest::of(&self.read_control()?)),
             SourceRead::Plain(limit) => match SourceFile::open(&self.roots, &source.name, limit)? {
-                None => return Ok(Some(Copied::Vanished)),
-                Some(mut file) => digest(&mut file, buffer)?,
+                None => None,
+                Some(mut file) => Some(digest(&mut file, buffer)?),
             },
-        };
-        Ok((found == expected).then_some(Copied::Unchanged))
+        })
     }
 }
 

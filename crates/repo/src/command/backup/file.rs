@@ -1,9 +1,10 @@
 //! One file of the cluster into the repository: read, checked, compressed, encrypted. Blocking.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::blocks::Blocks;
 use super::cluster::control_in;
+use super::resume::KeptFile;
 use crate::clock::Random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::order::{self, StoreSpec};
@@ -36,8 +37,8 @@ pub(super) struct Copier {
     pub(super) codecs: Codecs,
     pub(super) random: Arc<dyn Random>,
     pub(super) version_force: Option<PgVersion>,
-    /// `pg_control` as it was copied.
-    pub(super) copied_control: Arc<OnceLock<ControlFile>>,
+    /// `pg_control` as it was read last.
+    pub(super) control: Arc<Mutex<Option<ControlFile>>>,
     /// An empty file is stored, not only recorded: in a backup without bundles.
     pub(super) stores_empty: bool,
     /// Hears of prior maps that cannot be used.
@@ -63,6 +64,8 @@ pub(super) struct Source {
     pub(super) expected: Option<Digest>,
     /// Look for that before anything is encoded.
     pub(super) compare_first: bool,
+    /// What an unfinished backup has stored of it, if this one goes on with that.
+    pub(super) kept: Option<KeptFile>,
 }
 
 /// How a file is read.
@@ -83,6 +86,8 @@ pub(super) enum Copied {
     Emptied,
     /// It is what the prior backup has.
     Unchanged,
+    /// It is what an unfinished backup stored, and that is still there.
+    Resumed,
     /// It is stored.
     Stored(StoredBytes),
 }
@@ -124,21 +129,29 @@ impl Copier {
     pub(super) fn copy(&self, source: &Source, buffer: &mut [u8], out: &mut PieceWriter) -> Result<Copied> {
         match source.read {
             SourceRead::Control => {
-                let control = control_in(&self.roots, self.version_force)?;
-                let is_expected = source.expected.is_some_and(|expected| Digest::of(&control.bytes) == expected);
-                let copied = match is_expected {
-                    true => Copied::Unchanged,
-                    false => Copied::Stored(self.copy_whole(source, &control.bytes, out)?.0),
-                };
-                // It is copied once.
-                drop(self.copied_control.set(control.control));
-                Ok(copied)
+                let control = self.read_control()?;
+                if source.expected.is_some_and(|expected| Digest::of(&control) == expected) {
+                    return Ok(Copied::Unchanged);
+                }
+                self.copy_whole(source, &control, out).map(|(stored, _)| Copied::Stored(stored))
             }
             SourceRead::Plain(limit) => match SourceFile::open(&self.roots, &source.name, limit)? {
                 None => Ok(Copied::Vanished),
                 Some(file) => self.copy_file(source, file, buffer, out),
             },
         }
+    }
+
+    /// `pg_control` as a backup stores it; what it says is kept.
+    pub(super) fn read_control(&self) -> Result<Vec<u8>> {
+        let read = control_in(&self.roots, self.version_force)?;
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(read.control);
+        Ok(read.bytes)
+    }
+
+    /// `pg_control` as it was read last.
+    pub(super) fn last_control(&self) -> Option<ControlFile> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn copy_file(

@@ -11,7 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BackupLabel, BackupType, LabelTime, path};
 use crate::progress::Context;
 use crate::repository::{Reconciled, WritableRepository};
-use crate::storage::{Condition, Durability, EntryKind, ErrorClass, ListOptions, StorageExt};
+use crate::storage::{Condition, Durability, EntryKind, ErrorClass, ListOptions, ObjectInfo, StorageExt};
 
 /// Seconds that a label may be moved on because others have the same: two backups that start together.
 const MOVED_MAX_S: i64 = 4;
@@ -27,11 +27,15 @@ pub(super) async fn claim(
     naming: &Naming<'_>,
     timestamp_start_s: i64,
     context: &Context,
-) -> Result<BackupLabel> {
+) -> Result<(BackupLabel, ObjectInfo)> {
     let newest = newest(repository, &reconciled.directories, naming).await?;
     let (mut label, mut moved_s) = naming.later_than(newest, timestamp_start_s)?;
     // What was removed as a left-over may belong to a backup that still runs on another host: never the same name.
-    while reconciled.left_over == Some(label) || !take(repository, &label).await? {
+    let taken = loop {
+        let is_free = reconciled.left_over != Some(label);
+        if is_free && let Some(taken) = take(repository, &label).await? {
+            break taken;
+        }
         moved_s += 1;
         if moved_s > MOVED_MAX_S {
             return Err(Error::new(
@@ -41,7 +45,7 @@ pub(super) async fn claim(
             .hint("is another backup of this stanza running on another host?"));
         }
         label = naming.label(timestamp_start_s.saturating_add(moved_s))?;
-    }
+    };
     if moved_s > 0 {
         // The label must not be ahead of the time, or the next backup would meet it.
         let ahead_ms =
@@ -53,7 +57,7 @@ pub(super) async fn claim(
         })
         .await?;
     }
-    Ok(label)
+    Ok((label, taken))
 }
 
 /// How labels of a backup are made.
@@ -124,29 +128,28 @@ async fn newest(
         .map(|entry| entry.name.trim_end_matches('/'))
         .filter(|name| is_year(name))
         .max();
-    let competes = |label: &BackupLabel| naming.competes(label);
-    let mut newest = directories.iter().copied().filter(competes).max();
+    let mut newest = directories.iter().copied().filter(|label| naming.competes(label)).max();
     if let Some(year) = year {
         let year = history.join(year).map_err(|error| Error::new(ErrorKind::Assert, error.to_string()))?;
         let kept = storage.list_all(&year, &ListOptions::default()).await?;
         let kept = kept.iter().filter_map(|entry| path::history_manifest_label(&entry.name));
-        newest = newest.max(kept.filter(competes).max());
+        newest = newest.max(kept.filter(|label| naming.competes(label)).max());
     }
     Ok(newest)
 }
 
-/// Whether the label was free and is now ours.
-async fn take(repository: &WritableRepository, label: &BackupLabel) -> Result<bool> {
+/// Takes the label if it is free, and gives what stands for it.
+async fn take(repository: &WritableRepository, label: &BackupLabel) -> Result<Option<ObjectInfo>> {
     let copy = path::manifest_copy(repository.stanza(), label);
     let storage = repository.storage();
     let arbitrates = storage.capabilities().conditional_put;
     if !arbitrates && storage.exists(&copy).await? {
-        return Ok(false);
+        return Ok(None);
     }
     let condition = if arbitrates { Condition::Absent } else { Condition::None };
     match storage.put(&copy, Bytes::new(), condition, Durability::Now).await {
-        Ok(_) => Ok(true),
-        Err(error) if error.class() == ErrorClass::Conflict => Ok(false),
+        Ok(taken) => Ok(Some(taken)),
+        Err(error) if error.class() == ErrorClass::Conflict => Ok(None),
         Err(error) => Err(error.into()),
     }
 }

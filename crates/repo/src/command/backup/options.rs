@@ -46,8 +46,10 @@ pub struct BackupOptions {
     pub block: Option<BlockOptions>,
     /// Compare contents where times and sizes are the same as in the prior backup (`delta`).
     pub delta: bool,
-    /// Keep what a later backup can go on with (`resume`).
+    /// Keep what a later backup can go on with, and go on with what an earlier one left (`resume`).
     pub resume: bool,
+    /// Bytes copied between two saves of the unfinished manifest (`manifest-save-threshold`).
+    pub manifest_save_threshold_bytes: u64,
     /// Keep the link `latest` and the links of tablespaces, where the repository is a directory (`repo-symlink`).
     pub symlinks: bool,
     /// What to note about the backup (`annotation`).

@@ -4,7 +4,7 @@ use super::changes::Action;
 use super::options::BundleOptions;
 use crate::format::Manifest;
 use crate::format::manifest::{FileRow, TargetKind};
-use crate::format::path::BundleId;
+use crate::format::path::{BundleId, StoredFile};
 use crate::postgres::data_path::CONTROL_FILE;
 
 /// Files of the manifest, by position, in the order in which they are copied.
@@ -137,6 +137,24 @@ fn groups(files: &[FileRow], queue: &[usize], size_bytes: u64) -> Vec<Vec<usize>
         groups.push(group);
     }
     groups
+}
+
+/// In which form the file at `position` is stored in an object of its own; `None` when it is in a bundle or nowhere.
+pub(super) fn form(
+    manifest: &Manifest,
+    actions: &[Action],
+    bundle: Option<BundleOptions>,
+    position: usize,
+) -> Option<StoredFile> {
+    let file = file(manifest.files(), position)?;
+    let is_bundled = bundle.is_some_and(|bundle| file.size_original_bytes <= bundle.limit_bytes);
+    if is_bundled || actions.get(position) == Some(&Action::Keep) {
+        return None;
+    }
+    Some(match is_in_blocks(manifest, position) {
+        true => StoredFile::BlockIncremental,
+        false => StoredFile::Whole(manifest.options().compress_type),
+    })
 }
 
 /// Whether a file is to be stored in blocks.

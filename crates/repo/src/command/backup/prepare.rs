@@ -5,6 +5,7 @@ use super::changes::Action;
 use super::file::{BUFFER_BYTES, HELD_BYTES_MAX, Source, SourceRead};
 use super::plan::{Job, is_in_blocks};
 use super::process::Process;
+use super::resume::KeptFile;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{Digest, Form, PageCheck};
 use crate::format::block_map::BlockMapFacts;
@@ -13,7 +14,7 @@ use crate::format::path::{self, BundleId, StoredFile};
 use crate::format::{BackupLabel, BackupType, Manifest};
 use crate::pgdata::ReadLimit;
 use crate::postgres::data_path::{CONTROL_FILE, first_page_number};
-use crate::repository::block_geometry;
+use crate::repository::backup_file;
 use crate::storage::StoragePath;
 
 /// One transfer, prepared.
@@ -105,6 +106,10 @@ impl Process<'_> {
             blocks: self.blocks(manifest, position, row, place.bundle)?,
             expected,
             compare_first: *action == Action::Compare && expected.is_some(),
+            kept: match self.kept.has(position) {
+                true => KeptFile::of(row, manifest.options().delta == Some(true)),
+                false => None,
+            },
         })
     }
 
@@ -119,7 +124,7 @@ impl Process<'_> {
         let Some(options) = self.options.block.as_ref().filter(|_| is_in_blocks(manifest, position)) else {
             return Ok(None);
         };
-        let geometry = block_geometry(row)?;
+        let geometry = backup_file::geometry(row)?;
         let own = manifest.references().len().saturating_sub(1);
         let prior = match row.reference.is_some() && row.is_block_incremental() {
             true => Some(PriorMap {

@@ -4,17 +4,23 @@ use std::os::unix::ffi::OsStrExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+
 use super::blocks::fetch_prior_maps;
 use super::changes::Action;
 use super::cluster::{Cluster, blocking};
 use super::compare::Compared;
 use super::file::{Copied, Copier};
 use super::options::BackupOptions;
+use super::ownership::Ownership;
 use super::plan::{Job, Plan};
 use super::prepare::{Prepared, memory_bytes};
 use super::results::Results;
+use super::resume::Kept;
+use super::save::Saver;
 use super::servers::Servers;
 use crate::error::{Error, Result};
+use crate::filter::Passphrase;
 use crate::format::Manifest;
 use crate::format::path::BundleId;
 use crate::pgdata::DataRoots;
@@ -34,14 +40,20 @@ pub(super) struct Process<'a> {
     pub(super) cluster: &'a Cluster,
     pub(super) options: &'a BackupOptions,
     pub(super) copier: &'a Copier,
-    /// What is done with each file, by position.
-    pub(super) actions: &'a [Action],
     /// Where most files are read from instead of the primary's directories.
     pub(super) standby_roots: Option<Arc<DataRoots>>,
+    /// What is done with each file, by position.
+    pub(super) actions: &'a [Action],
+    /// What an unfinished backup has stored already.
+    pub(super) kept: &'a Kept,
+    pub(super) ownership: &'a Ownership<'a>,
+    /// What encrypts manifests.
+    pub(super) manifest_passphrase: Option<&'a Passphrase>,
     pub(super) context: &'a Context,
 }
 
 /// One transfer, done.
+#[derive(Debug)]
 pub(super) struct Done {
     pub(super) worker: usize,
     pub(super) bundle: Option<BundleId>,
@@ -59,28 +71,36 @@ impl Process<'_> {
     /// # Errors
     /// The first that any transfer or the server meets; the other transfers are given up. [`ErrorKind::Term`] when the
     /// command is to stop.
-    pub(super) async fn run(&self, manifest: &mut Manifest, plan: Plan) -> Result<()> {
+    pub(super) async fn run(&self, manifest: &mut Arc<Manifest>, plan: Plan) -> Result<()> {
         let results = Results::new(manifest, &plan, self.options, self.context);
         let results = Mutex::new(results);
+        let saver = Saver::new(self, plan.total_bytes);
         let copying = async {
             let workers = usize::try_from(self.options.process_max).unwrap_or(1).max(1);
             // The primary has a worker of its own, so that it is not loaded with more than one.
             let slots = Slots::new(workers + 1);
             let standby = self.standby_copier();
             tokio::try_join!(
-                self.copy(&results, plan.jobs, (standby.as_ref().unwrap_or(self.copier), workers), &slots),
-                self.copy(&results, plan.from_primary, (self.copier, 1), &slots),
+                self.copy(&results, plan.jobs, (standby.as_ref().unwrap_or(self.copier), workers), (&slots, &saver)),
+                self.copy(&results, plan.from_primary, (self.copier, 1), (&slots, &saver)),
             )?;
-            self.copy(&results, plan.control.into_iter().collect(), (self.copier, 1), &slots).await
+            self.copy(&results, plan.control.into_iter().collect(), (self.copier, 1), (&slots, &saver)).await?;
+            saver.idle().await;
+            Ok(())
         };
-        tokio::select! {
+        let copied = tokio::select! {
             biased;
-            () = self.context.cancel.cancelled() => return Err(cancelled()),
-            error = self.watch() => return Err(error),
-            copied = copying => copied?,
+            () = self.context.cancel.cancelled() => Err(cancelled()),
+            error = self.watch() => Err(error),
+            error = saver.run(&results) => Err(error),
+            copied = copying => copied,
+        };
+        let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match copied {
+            Ok(()) => results.finish(),
+            // What is known so far may be of use to a backup that resumes.
+            Err(error) => results.give_up().and(Err(error)),
         }
-        results.into_inner().unwrap_or_else(PoisonError::into_inner).finish();
-        Ok(())
     }
 
     /// As [`Process::copier`], with the directories of the standby.
@@ -95,17 +115,28 @@ impl Process<'_> {
         results: &Mutex<Results<'_>>,
         jobs: Vec<Job>,
         (copier, workers): (&Copier, usize),
-        slots: &Slots,
+        (slots, saver): (&Slots, &Saver<'_>),
     ) -> Result<()> {
         // Names are taken from the manifest when a transfer begins, so that those that wait need no memory for them.
         let prepared = jobs.into_iter().map(|job| self.prepare(lock(results).manifest(), job));
-        let work = |_, prepared: Result<Prepared>| async { self.transfer(prepared?, copier, slots).await };
-        transfer::run_jobs(prepared, workers, work, |_, done| lock(results).take(done)).await
+        let work = |_, prepared: Result<Prepared>| async { self.transfer(prepared?, copier, slots).await }.boxed();
+        let done = |_, done| {
+            let mut results = lock(results);
+            results.take(done)?;
+            saver.consider(results.progress().done_bytes);
+            Ok(())
+        };
+        transfer::run_jobs(prepared, workers, work, done).await
     }
 
     async fn transfer(&self, prepared: Prepared, copier: &Copier, slots: &Slots) -> Result<Done> {
         let slot = slots.take();
-        let (comparing, sources, pgdata) = (copier.clone(), prepared.sources, Arc::clone(&copier.pgdata));
+        if let Some(resumed) = self.resume(&prepared, copier).await? {
+            let files = prepared.sources.iter().map(|source| source.position).zip([resumed]).collect();
+            return Ok(Done { worker: slot.number(), bundle: None, pgdata: Arc::clone(&copier.pgdata), files });
+        }
+        let (comparing, sources) = (copier.clone(), prepared.sources);
+        let pgdata = Arc::clone(&copier.pgdata);
         let Compared { mut files, mut sources } = match sources.iter().any(|source| source.compare_first) {
             true => blocking(move || comparing.compare(sources)).await?,
             false => Compared { files: Vec::new(), sources },
@@ -145,11 +176,14 @@ impl Process<'_> {
             if let Err(error) = self.servers.ping().await {
                 return error;
             }
+            if let Err(error) = self.ownership.check().await {
+                return error;
+            }
         }
     }
 }
 
-fn lock<'a, 'b>(results: &'a Mutex<Results<'b>>) -> MutexGuard<'a, Results<'b>> {
+pub(super) fn lock<'a, 'b>(results: &'a Mutex<Results<'b>>) -> MutexGuard<'a, Results<'b>> {
     results.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -55,9 +55,9 @@ pub(super) async fn stop(
     let timestamp_s = now_s(Some(database), context).await?;
     let wal = match servers {
         Servers::Standby(_) => {
-            let copied = copier.copied_control.get();
+            let copied = copier.last_control();
             let copied = copied.ok_or_else(|| Error::new(ErrorKind::FileMissing, "pg_control was not copied"))?;
-            restartpoint::check_stop(&stopped, started, copied, cluster.control.wal_segment_size())?
+            restartpoint::check_stop(&stopped, started, &copied, cluster.control.wal_segment_size())?
         }
         _ => check_stop(&stopped, started, cluster)?,
     };
@@ -124,6 +124,7 @@ async fn put(
         blocks: None,
         expected: None,
         compare_first: false,
+        kept: None,
     };
     let (copier, size_bytes) = (copier.clone(), content.len() as u64);
     let stored = transfer::store(target, &context.budget, move |out| {
