@@ -54,7 +54,7 @@ async fn re02_memory_descriptors_and_threads_stay_as_they_are() {
     let pass = Some(Passphrase::new(b"geheim").unwrap());
     let repository = WritableRepository::new(Repository::new(index, stanza, storage, pass));
     let info = ArchiveInfo::new(Some(CipherPass::new(b"inner".to_vec())), cluster.version, cluster.system_id);
-    repository.save_archive_info(&info, &context).await.unwrap();
+    repository.create_archive_info(&info, &context).await.unwrap();
 
     let mut bytes = vec![7; 1 << 20];
     bytes[..40].copy_from_slice(&sample("pg15-1mib-00000001000000000000000A.wal")[..40]);

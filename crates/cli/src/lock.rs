@@ -180,6 +180,10 @@ pub fn holder_of(path: &Path) -> Option<Held> {
         }
         read_content(&file)
     });
+    // What is no lock file of this kind counts as held by nobody, as in the original; an empty one is about to be written.
+    if content.is_none() && file.metadata().ok()?.len() > 0 {
+        return None;
+    }
     let number = |key: &str| content.as_ref()?.get(key).and_then(serde_json::Value::as_u64);
     let progress = match (number("sz"), number("szCplt")) {
         (Some(total_bytes), Some(done_bytes)) => Some(Progress { done_bytes, total_bytes }),
@@ -318,7 +322,9 @@ mod tests {
         assert_eq!(held.progress, Some(Progress { done_bytes: 1, total_bytes: 4 }));
         let text = fs::read_to_string(path.join("demo-backup-1.lock")).unwrap();
         assert!(text.starts_with("{\"execId\":\"1-2\",\"pctCplt\":2500,\"pid\":"), "{text}");
-        // Caught between two writes, or written by somebody else: held all the same.
+        fs::write(path.join("demo-backup-3.lock"), "damaged").unwrap();
+        assert_eq!(holder(&path, "demo", LockType::Backup, 3), None);
+        // Caught between two writes: held all the same.
         fs::write(path.join("demo-backup-3.lock"), "").unwrap();
         assert_eq!(
             holder(&path, "demo", LockType::Backup, 3),

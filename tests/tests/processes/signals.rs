@@ -13,7 +13,8 @@ fn tc07_a_storm_of_signals_is_one_orderly_end() {
     let mut ends = std::collections::BTreeMap::new();
     for round in 0..8_u64 {
         let mut command = scene.backup();
-        command.arg("--compress-type=gz");
+        // Each round begins a backup of its own.
+        command.args(["--compress-type=gz", "--no-resume"]);
         let child = scene.begun(command);
         for roll in noise(round, 12) {
             // Those that ask for an end, and those that a program in a pipe line or with children gets.

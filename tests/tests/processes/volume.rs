@@ -51,7 +51,7 @@ async fn requests(segments: u64) -> Vec<(Call, u64)> {
     let cluster = ClusterIdentity { version: control.version(), system_id: control.system_id() };
     let context = context();
     let info = ArchiveInfo::new(None, cluster.version, cluster.system_id);
-    repository.save_archive_info(&info, &context).await.unwrap();
+    repository.create_archive_info(&info, &context).await.unwrap();
     let before = counted.requests();
 
     let source = WalSource::new(&scene.segment("pg_wal", 10, 1)).unwrap();

@@ -62,6 +62,7 @@ impl<'a> Demo<'a> {
         let mut conf = Conf::create(&folder.join("pgbr"), STANZA)?;
         for (option, value) in [
             ("repo1-bundle", "y"),
+            ("repo1-block", "y"),
             ("repo1-cipher-type", "aes-256-cbc"),
             ("repo1-cipher-pass", "a passphrase for the demo"),
             ("compress-type", "zst"),
@@ -105,7 +106,7 @@ impl<'a> Demo<'a> {
             let outcome = cluster.pgbench_run(2, Load::Time(Duration::from_secs(5)))?;
             Ok(((), transactions(&outcome.stdout)))
         })?;
-        self.backup("second full backup", "full")
+        self.backup("incremental backup, changed blocks only", "incr")
     }
 
     fn backup(&mut self, title: &str, kind: &str) -> Result<(), Failure> {
