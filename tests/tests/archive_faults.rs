@@ -1,110 +1,20 @@
 //! WAL through the real program: every exit code, what survives a kill, and the original on the other side (faults.md,
 //! sections PU, GE and NP).
 
+mod wal_site;
+
 use std::fs;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::sync::OnceLock;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use pgbr_testkit::conf::Conf;
-use pgbr_testkit::engine::Engine;
 use pgbr_testkit::postgres::{Cluster, Load, Options, Shutdown, Version};
-use pgbr_testkit::process::{self, Outcome};
+use pgbr_testkit::process;
 use pgbr_testkit::s3::{Fault, Rule, S3Operation, S3Server};
-use pgbr_testkit::{pgbr, stock, user};
+use pgbr_testkit::{stock, user};
+use wal_site::{MISSING, Site, assert_code, files_below, into_s3, ours};
 
 const WAIT: Duration = Duration::from_secs(120);
-
-/// The exit code of `archive-get` for "no repository has it".
-const MISSING: i32 = 1;
-
-fn ours() -> &'static Engine {
-    static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(pgbr::engine)
-}
-
-/// A cluster that is down, with a few segments in its WAL directory, and a stanza for it.
-struct Site {
-    folder: tempfile::TempDir,
-    conf: Conf,
-    data: PathBuf,
-    segments: Vec<String>,
-}
-
-impl Site {
-    fn new(segment_size_mib: u32) -> Self {
-        let folder = user::scratch().unwrap();
-        let data = folder.path().join("data");
-        let options = Options { wal_segment_size_mib: segment_size_mib, ..Options::default() };
-        let mut cluster = Cluster::started(Version::V15, &data, options).unwrap();
-        let mut segments = Vec::new();
-        for _ in 0..3 {
-            cluster.sql("CREATE TABLE IF NOT EXISTS t AS SELECT 1 AS a; INSERT INTO t SELECT 2").unwrap();
-            segments.push(cluster.value("SELECT pg_walfile_name(pg_switch_wal())").unwrap());
-        }
-        let mut conf = Conf::create(&folder.path().join("backrest"), "demo").unwrap();
-        conf.local("pg1-path", &data.display().to_string()).unwrap();
-        cluster.stop(Shutdown::Fast).unwrap();
-        Self { folder, conf, data, segments }
-    }
-
-    fn with_stanza(segment_size_mib: u32) -> Self {
-        let site = Self::new(segment_size_mib);
-        ours().ok(&site.conf, &["stanza-create", "--no-online"]).unwrap();
-        site
-    }
-
-    fn wal(&self, name: &str) -> PathBuf {
-        self.data.join("pg_wal").join(name)
-    }
-
-    fn first(&self) -> &str {
-        &self.segments[0]
-    }
-
-    fn push(&self, engine: &Engine, name: &str, more: &[&str]) -> Outcome {
-        let path = self.wal(name).display().to_string();
-        engine.run(&self.conf, &[more, &["archive-push", &path]].concat()).unwrap()
-    }
-
-    /// Fetches to a file beside the cluster.
-    fn get(&self, engine: &Engine, name: &str, more: &[&str]) -> (Outcome, Option<Vec<u8>>) {
-        let destination = self.folder.path().join("RECOVERYXLOG");
-        drop(fs::remove_file(&destination));
-        let text = destination.display().to_string();
-        let arguments = [more, &["archive-get", name, &text]].concat();
-        let outcome = engine.run(&self.conf, &arguments).unwrap();
-        (outcome, fs::read(&destination).ok())
-    }
-
-    /// The objects of the archive, by file name, without the info files.
-    fn objects(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        files_below(&self.folder.path().join("backrest/repo/archive/demo"), &mut found);
-        found.retain(|path| !path.file_name().unwrap().to_string_lossy().starts_with("archive.info"));
-        found.sort();
-        found
-    }
-}
-
-fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files_below(&path, found);
-        } else {
-            found.push(path);
-        }
-    }
-}
-
-#[track_caller]
-fn assert_code(outcome: &Outcome, expected: i32) {
-    assert_eq!(outcome.exit_code, Some(expected), "{}\n{}", outcome.command, outcome.text());
-}
 
 #[test]
 fn wal_goes_both_ways_between_the_original_and_us() {
@@ -286,70 +196,6 @@ fn pu11_nothing_is_dropped_unless_it_is_asked_for() {
     assert_code(&site.push(ours(), &name, &["--archive-push-queue-max=1GiB"]), 103);
 }
 
-/// The largest resident set of a child, in KiB.
-fn peak_kib(mut child: Child) -> (i32, u64) {
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    loop {
-        if let Ok(text) = fs::read_to_string(&status)
-            && let Some(line) = text.lines().find(|line| line.starts_with("VmHWM:"))
-        {
-            peak = peak.max(line.split_whitespace().nth(1).unwrap().parse().unwrap());
-        }
-        if let Some(ended) = child.try_wait().unwrap() {
-            return (ended.code().unwrap_or(-1), peak);
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A segment of any size whose bytes do not compress, with the header of this cluster.
-fn random_segment(path: &Path, header_of: &Path, size_bytes: usize) {
-    let mut header = fs::read(header_of).unwrap();
-    header.truncate(64);
-    header[32..36].copy_from_slice(&u32::try_from(size_bytes).unwrap().to_le_bytes());
-    user::write_file(path, &header).unwrap();
-    let mut file = fs::OpenOptions::new().append(true).open(path).unwrap();
-    let mut random = std::io::Read::take(fs::File::open("/dev/urandom").unwrap(), (size_bytes - header.len()) as u64);
-    std::io::copy(&mut random, &mut file).unwrap();
-    file.flush().unwrap();
-}
-
-#[test]
-fn pu20_np07_memory_does_not_depend_on_the_segment() {
-    const LIMIT_KIB: u64 = 40 * 1024;
-    for size_mib in [1, 64, 1024] {
-        // pg_control tells archive-get how large segments are.
-        let site = Site::with_stanza(size_mib);
-        let name = site.first().to_owned();
-        let path = site.wal(&name);
-        random_segment(&path, &path, size_mib as usize * 1024 * 1024);
-        let spawn = |arguments: &[&str]| {
-            let mut command = ours().command(&site.conf, arguments);
-            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-        };
-        for compress in ["none", "lz4", "zst", "gz"] {
-            if size_mib == 1024 && compress == "gz" {
-                // Minutes without optimisation, over the same stream as zst.
-                continue;
-            }
-            let option = format!("--compress-type={compress}");
-            let (code, peak) = peak_kib(spawn(&[&option, "archive-push", &path.display().to_string()]));
-            assert_eq!(code, 0, "{size_mib} MiB {compress}");
-            assert!(peak < LIMIT_KIB, "push of {size_mib} MiB {compress}: {peak} KiB");
-            let destination = site.folder.path().join("RECOVERYXLOG").display().to_string();
-            let (code, peak) = peak_kib(spawn(&["archive-get", &name, &destination]));
-            assert_eq!(code, 0, "{size_mib} MiB {compress}");
-            assert!(peak < LIMIT_KIB, "get of {size_mib} MiB {compress}: {peak} KiB");
-            assert_eq!(fs::metadata(&destination).unwrap().len(), u64::from(size_mib) * 1024 * 1024);
-            fs::remove_file(&destination).unwrap();
-            for object in site.objects() {
-                fs::remove_file(object).unwrap();
-            }
-        }
-    }
-}
-
 #[test]
 fn ge04_ge05_ge16_each_cause_has_its_exit_code() {
     let mut site = Site::with_stanza(1);
@@ -406,28 +252,6 @@ fn pu14_two_repositories_with_one_down() {
     ours().ok(&site.conf, &["stanza-create", "--no-online"]).unwrap();
     assert_code(&site.push(ours(), &name, &[]), 0);
     assert_code(&site.get(&stock::newest().engine, &name, &["--repo=2"]).0, 0);
-}
-
-/// The stanza of a site in a store.
-fn into_s3(site: &mut Site, server: &S3Server) {
-    let ca_file = site.folder.path().join("ca.pem");
-    user::write_file(&ca_file, fs::read(server.ca_file()).unwrap()).unwrap();
-    for (option, value) in [
-        ("repo1-type", "s3".to_owned()),
-        ("repo1-path", "/r".to_owned()),
-        ("repo1-s3-bucket", "bucket".to_owned()),
-        ("repo1-s3-endpoint", "localhost".to_owned()),
-        ("repo1-storage-port", server.port().to_string()),
-        ("repo1-s3-region", server.region().to_owned()),
-        ("repo1-s3-key", server.key().to_owned()),
-        ("repo1-s3-key-secret", server.secret().to_owned()),
-        ("repo1-s3-uri-style", "path".to_owned()),
-        ("repo1-storage-ca-file", ca_file.display().to_string()),
-        ("io-timeout", "1".to_owned()),
-    ] {
-        site.conf.global(option, &value).unwrap();
-    }
-    ours().ok(&site.conf, &["stanza-create", "--no-online"]).unwrap();
 }
 
 #[test]
@@ -586,4 +410,93 @@ fn np06_a_server_under_load_has_nothing_to_warn_about() {
         let segments = objects.iter().filter(|path| path.extension().is_some_and(|end| end == "zst")).count();
         assert!(segments >= 20, "{version}: {segments} stored up to {last}");
     }
+}
+
+/// A push that was suspended between its look and its write, while another cluster's copy of the segment was archived: at
+/// most one of them is acknowledged, and what is acknowledged is what is there.
+#[test]
+fn tc03_a_push_that_was_suspended_does_not_acknowledge_what_another_replaced() {
+    let site = Site::with_stanza(16);
+    let name = site.first().to_owned();
+    let whole = fs::read(site.wal(&name)).unwrap();
+    // Another content under the same name, as a second primary has it.
+    let copy = site.folder.path().join("copy");
+    user::create_dir(&copy).unwrap();
+    let mut other = whole.clone();
+    let last = other.len() - 1;
+    other[last] ^= 1;
+    user::write_file(&copy.join(&name), &other).unwrap();
+    let mut suspended = 0;
+    for round in 0..8_u64 {
+        for object in site.objects() {
+            fs::remove_file(object).unwrap();
+        }
+        let path = site.wal(&name).display().to_string();
+        let mut command = ours().command(&site.conf, &["--compress-type=none", "archive-push", &path]);
+        let mut first = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(10 * round));
+        let id = first.id().to_string();
+        let signal = |signal: &str| process::run(std::process::Command::new("kill").args([signal, &id]), WAIT).unwrap();
+        signal("-STOP");
+        let still_runs = first.try_wait().unwrap().is_none();
+        suspended += u32::from(still_runs);
+        let second = copy.join(&name).display().to_string();
+        let second = ours().run(&site.conf, &["--compress-type=none", "archive-push", &second]).unwrap();
+        signal("-CONT");
+        let first = first.wait().unwrap().success();
+        let second = second.exit_code == Some(0);
+        assert!(!(first && second), "round {round}: both were acknowledged");
+        if first || second {
+            let (got, delivered) = site.get(ours(), &name, &[]);
+            assert_code(&got, 0);
+            assert!(delivered.as_ref() == Some(if first { &whole } else { &other }), "round {round}");
+        }
+    }
+    assert!(suspended >= 4, "only {suspended} of 8 were suspended in time");
+}
+
+/// A history file is what a promotion waits for: a store that stumbles once is asked again within the same call. And one of a
+/// timeline that nobody follows is served as asked.
+#[test]
+fn pu23_ge12_history_files_survive_a_stumbling_store() {
+    let store = user::scratch().unwrap();
+    let server = S3Server::start(store.path()).unwrap();
+    server.create_bucket("bucket").unwrap();
+    let mut site = Site::new(1);
+    into_s3(&mut site, &server);
+    site.conf.global("io-timeout", "20").unwrap();
+    let name = "00000005.history";
+    user::write_file(&site.wal(name), "4\t0/3000000\tno recovery target specified\n").unwrap();
+    for operation in [S3Operation::PutObject, S3Operation::GetObject] {
+        server.inject(Rule::next(1, operation, Fault::error(503, "SlowDown")));
+    }
+    assert_code(&site.push(ours(), name, &[]), 0);
+    let (got, delivered) = site.get(ours(), name, &[]);
+    assert_code(&got, 0);
+    assert!(delivered == Some(fs::read(site.wal(name)).unwrap()));
+}
+
+/// pg_control as a restore leaves it, without the backup_label that makes it consistent; and one that cannot be read.
+#[test]
+fn ge14_no_wal_for_a_cluster_that_would_be_inconsistent() {
+    let site = Site::with_stanza(1);
+    let name = site.first().to_owned();
+    assert_code(&site.push(ours(), &name, &[]), 0);
+    let path = site.data.join("global/pg_control");
+    let control = fs::read(&path).unwrap();
+    let parsed = pgbr_repo::postgres::ControlFile::parse(&control).unwrap();
+    user::write_file(&path, parsed.invalidated()).unwrap();
+    for more in [&[][..], &["--archive-async"]] {
+        let (refused, delivered) = site.get(ours(), &name, more);
+        assert_code(&refused, 29);
+        assert!(refused.text().contains("was the backup_label file removed?"), "{}", refused.text());
+        assert_eq!(delivered, None);
+        assert_code(&site.get(&stock::newest().engine, &name, more).0, 29);
+    }
+    user::write_file(&site.data.join("backup_label"), "START WAL LOCATION\n").unwrap();
+    assert_code(&site.get(ours(), &name, &[]).0, 0);
+    user::write_file(&path, &control[..100]).unwrap();
+    let (unreadable, delivered) = site.get(ours(), &name, &[]);
+    assert!(![Some(0), Some(MISSING)].contains(&unreadable.exit_code), "{}", unreadable.text());
+    assert_eq!(delivered, None);
 }

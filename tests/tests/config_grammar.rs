@@ -4,8 +4,9 @@
 //! With `PGBR_STOCK=/path/of/pgbackrest` the answers are asked for again and have to be the recorded ones; with
 //! `PGBR_RECORD=y` on top they are written to the file. pgBackRest is run as nobody when the test runs as root.
 //!
-//! A case with `ours` is one where this program refuses what pgBackRest accepts, or more than it does; one with
-//! `command` is accepted by both, and then the command itself ends with that code.
+//! A case with `ours` is one where this program refuses what pgBackRest accepts, or more than it does, or, with 0, takes
+//! a value that pgBackRest does not know; one with `command` is accepted by both, and then the command itself ends with
+//! that code.
 //!
 //! Messages have to be pgBackRest's as far as they go: it quotes what was written at their end, which may be a secret.
 #![allow(clippy::unwrap_used, reason = "a test ends where something is not as it should be")]

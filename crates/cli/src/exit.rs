@@ -10,6 +10,8 @@ pub enum Outcome {
     Done,
     /// `archive-get` or `repo-get --ignore-missing`: what was asked for is not there.
     Missing,
+    /// `plan`: the target cannot be reached.
+    Unreachable,
 }
 
 impl Outcome {
@@ -17,7 +19,7 @@ impl Outcome {
     pub fn code(self) -> u8 {
         match self {
             Outcome::Done => 0,
-            Outcome::Missing => 1,
+            Outcome::Missing | Outcome::Unreachable => 1,
         }
     }
 }

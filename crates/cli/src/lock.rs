@@ -5,8 +5,9 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pgbr_repo::error::{Error, ErrorKind, Result};
 use pgbr_repo::progress::Progress;
@@ -40,6 +41,10 @@ impl LockType {
 /// More than any lock file has; a longer one is not ours.
 const CONTENT_BYTES_MAX: u64 = 4096;
 
+/// How often the content of a lock file is read until it is complete, and the wait in between.
+const CONTENT_READS_MAX: u32 = 5;
+const CONTENT_WAIT: Duration = Duration::from_millis(4);
+
 /// Locks held by this process; released, and their files removed, on drop.
 #[derive(Debug)]
 pub struct Locks {
@@ -58,16 +63,46 @@ impl Locks {
         repo_keys: &[u32],
         exec_id: &str,
     ) -> Result<Self> {
+        Self::take(lock_path, stanza, types, repo_keys, exec_id)?.map_err(|path| {
+            Error::new(
+                ErrorKind::LockAcquire,
+                format!("unable to acquire lock on file '{}': {}", path.display(), io::Error::from(Errno::WOULDBLOCK)),
+            )
+            .hint("is another pgbr or pgBackRest process running?")
+        })
+    }
+
+    /// As [`Locks::acquire`]; `None` when another process holds one of them.
+    pub fn try_acquire(
+        lock_path: &Path,
+        stanza: &str,
+        types: &[LockType],
+        repo_keys: &[u32],
+        exec_id: &str,
+    ) -> Result<Option<Self>> {
+        Ok(Self::take(lock_path, stanza, types, repo_keys, exec_id)?.ok())
+    }
+
+    /// The locks, or the file of the first that another process holds.
+    fn take(
+        lock_path: &Path,
+        stanza: &str,
+        types: &[LockType],
+        repo_keys: &[u32],
+        exec_id: &str,
+    ) -> Result<Result<Self, PathBuf>> {
         let mut locks = Self { exec_id: exec_id.to_owned(), held: Vec::new(), written: None };
         for lock_type in types {
             for key in repo_keys {
                 let path = file_path(lock_path, stanza, *lock_type, *key);
-                let file = acquire_one(&path)?;
-                locks.held.push((path, file));
+                match acquire_one(&path)? {
+                    Some(file) => locks.held.push((path, file)),
+                    None => return Ok(Err(path)),
+                }
             }
         }
         locks.write(None)?;
-        Ok(locks)
+        Ok(Ok(locks))
     }
 
     /// Says how far the command is, as `info` shows it; written when it moved by at least a tenth of a per cent.
@@ -115,15 +150,18 @@ impl Drop for Locks {
 }
 
 /// What another process says of itself in a lock that it holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// Process number.
-    pub pid: i32,
+    /// Process number, if it says so.
+    pub pid: Option<i32>,
+    /// The run that it belongs to.
+    pub exec_id: String,
     /// How far it is, if it says so.
     pub progress: Option<Progress>,
 }
 
-/// Whether a lock is held, and what its holder says. A file that cannot be read counts as held by nobody.
+/// Whether a lock is held, and what its holder says. A file that cannot be opened counts as held by nobody; one that is
+/// held and says nothing is held.
 pub fn holder(lock_path: &Path, stanza: &str, lock_type: LockType, repo_key: u32) -> Option<Held> {
     holder_of(&file_path(lock_path, stanza, lock_type, repo_key))
 }
@@ -135,15 +173,29 @@ pub fn holder_of(path: &Path) -> Option<Held> {
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_ok() {
         return None;
     }
-    let mut content = String::new();
-    file.take(CONTENT_BYTES_MAX).read_to_string(&mut content).ok()?;
-    let content: serde_json::Value = serde_json::from_str(&content).ok()?;
-    let number = |key: &str| content.get(key).and_then(serde_json::Value::as_u64);
+    // The holder empties the file before it writes it anew.
+    let content = (0..CONTENT_READS_MAX).find_map(|read| {
+        if read > 0 {
+            std::thread::sleep(CONTENT_WAIT);
+        }
+        read_content(&file)
+    });
+    let number = |key: &str| content.as_ref()?.get(key).and_then(serde_json::Value::as_u64);
     let progress = match (number("sz"), number("szCplt")) {
         (Some(total_bytes), Some(done_bytes)) => Some(Progress { done_bytes, total_bytes }),
         _ => None,
     };
-    Some(Held { pid: i32::try_from(number("pid")?).ok()?, progress })
+    let exec_id = content.as_ref().and_then(|content| content.get("execId")?.as_str());
+    let exec_id = exec_id.unwrap_or_default().to_owned();
+    Some(Held { pid: number("pid").and_then(|pid| i32::try_from(pid).ok()), exec_id, progress })
+}
+
+fn read_content(file: &File) -> Option<serde_json::Value> {
+    let mut content = String::new();
+    let mut file = file;
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.take(CONTENT_BYTES_MAX).read_to_string(&mut content).ok()?;
+    serde_json::from_str(&content).ok()
 }
 
 /// Fails when a stop file forbids the command.
@@ -175,6 +227,15 @@ pub fn is_there(path: &Path) -> Result<bool> {
     }
 }
 
+/// Removes a file of the lock directory; whether it was there.
+pub fn remove_if_there(path: &Path) -> Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::new(ErrorKind::FileRemove, format!("unable to remove '{}': {error}", path.display()))),
+    }
+}
+
 /// Creates the lock directory with the mode that the original gives it.
 pub fn create_directory(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o770).create(path).map_err(|error| {
@@ -186,7 +247,8 @@ fn file_path(lock_path: &Path, stanza: &str, lock_type: LockType, repo_key: u32)
     lock_path.join(format!("{stanza}-{}-{repo_key}.lock", lock_type.name()))
 }
 
-fn acquire_one(path: &Path) -> Result<File> {
+/// The file with its lock; `None` when another process holds it.
+fn acquire_one(path: &Path) -> Result<Option<File>> {
     let fail = |error: io::Error, hint: Option<String>| {
         let failed =
             Error::new(ErrorKind::LockAcquire, format!("unable to acquire lock on file '{}': {error}", path.display()));
@@ -197,32 +259,42 @@ fn acquire_one(path: &Path) -> Result<File> {
     };
     let open =
         || OpenOptions::new().read(true).write(true).create(true).mode(0o640).custom_flags(no_follow()).open(path);
-    let opened = match open() {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            create_directory(path.parent().unwrap_or(Path::new("/")))?;
-            open()
+    loop {
+        let opened = match open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create_directory(path.parent().unwrap_or(Path::new("/")))?;
+                open()
+            }
+            opened => opened,
+        };
+        let file = opened.map_err(|error| {
+            let hint = (error.kind() == io::ErrorKind::PermissionDenied)
+                .then(|| format!("does the user running pgbr have permissions on the '{}' file?", path.display()));
+            fail(error, hint)
+        })?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // Its last holder removed it before it let go, between our opening and our lock: that file excludes nobody.
+            Ok(()) if !is_same_file(path, &file) => {}
+            Ok(()) => return Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            Err(errno) => return Err(fail(errno.into(), None)),
         }
-        opened => opened,
-    };
-    let file = opened.map_err(|error| {
-        let hint = (error.kind() == io::ErrorKind::PermissionDenied)
-            .then(|| format!("does the user running pgbr have permissions on the '{}' file?", path.display()));
-        fail(error, hint)
-    })?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(errno) => {
-            let hint =
-                (errno == Errno::WOULDBLOCK).then(|| "is another pgbr or pgBackRest process running?".to_owned());
-            Err(fail(errno.into(), hint))
-        }
+    }
+}
+
+/// Whether the name still leads to the opened file.
+fn is_same_file(path: &Path, file: &File) -> bool {
+    match (fs::symlink_metadata(path), file.metadata()) {
+        (Ok(named), Ok(opened)) => named.dev() == opened.dev() && named.ino() == opened.ino(),
+        _ => false,
     }
 }
 
 fn rewrite(file: &mut File, content: &[u8]) -> io::Result<()> {
     file.seek(SeekFrom::Start(0))?;
-    file.set_len(0)?;
-    file.write_all(content)
+    file.write_all(content)?;
+    // Not before: a reader would find nothing.
+    file.set_len(content.len() as u64)
 }
 
 /// A link planted in a shared directory is not followed (faults.md HI17).
@@ -246,6 +318,12 @@ mod tests {
         assert_eq!(held.progress, Some(Progress { done_bytes: 1, total_bytes: 4 }));
         let text = fs::read_to_string(path.join("demo-backup-1.lock")).unwrap();
         assert!(text.starts_with("{\"execId\":\"1-2\",\"pctCplt\":2500,\"pid\":"), "{text}");
+        // Caught between two writes, or written by somebody else: held all the same.
+        fs::write(path.join("demo-backup-3.lock"), "").unwrap();
+        assert_eq!(
+            holder(&path, "demo", LockType::Backup, 3),
+            Some(Held { pid: None, exec_id: String::new(), progress: None })
+        );
         drop(first);
         assert_eq!(holder(&path, "demo", LockType::Backup, 3), None);
         drop(Locks::acquire(&path, "demo", &LockType::ALL, &[1], "5-6").unwrap());

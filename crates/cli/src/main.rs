@@ -5,18 +5,24 @@
 
 #![expect(unreachable_pub, reason = "a program has no outside: pub marks what its other modules use")]
 
+mod background;
 mod bar;
 mod command;
 mod database;
 mod exit;
+mod fingerprint;
+mod goal;
+mod listener;
 mod lock;
 mod log;
 mod memory;
 mod repositories;
+mod resident;
 mod run;
 mod session;
 mod unfinished;
 mod version;
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,7 @@
 //! A run from the command line to the exit code.
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,15 +9,16 @@ use std::time::{Duration, Instant};
 use pgbr_config::command::LockType;
 use pgbr_config::{Command, HostFiles, Invocation, Parsed, Role, opt, render};
 use pgbr_repo::clock::{Random, SystemRandom};
-use pgbr_repo::error::ErrorKind;
+use pgbr_repo::error::{Error, ErrorKind};
 use pgbr_repo::progress::{Level, Reporter};
+use rustix::process::{Resource, getrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{Failure, Outcome};
-use crate::lock::{self, Locks};
+use crate::lock;
 use crate::log::{Logger, Settings, Threshold};
-use crate::session::Session;
-use crate::{command, repositories, unfinished, version};
+use crate::session::{Session, Start};
+use crate::{command, unfinished, version};
 
 /// How long a command may tidy up after a signal.
 const TIDY_TIME_MAX: Duration = Duration::from_secs(20);
@@ -26,6 +28,9 @@ const STACK_BYTES: usize = 1024 * 1024;
 
 /// Threads for each worker: one of the runtime, one for its file and filters, one for the storage's blocking calls.
 const THREADS_PER_WORKER: usize = 3;
+
+/// Open files that a command with one worker may need, connections included.
+const DESCRIPTORS_MIN: u64 = 32;
 
 /// Runs the program and gives its exit code.
 pub fn run(program: &str, arguments: &[String], environment: &[(String, String)]) -> u8 {
@@ -56,15 +61,16 @@ pub fn run(program: &str, arguments: &[String], environment: &[(String, String)]
             }
         };
     }
-    run_parsed(parsed, &logger, environment, begin)
+    let start = Start { program: program.to_owned(), arguments: arguments.to_vec(), environment: environment.to_vec() };
+    run_parsed(parsed, &logger, start, begin)
 }
 
-fn run_parsed(parsed: Parsed, logger: &Arc<Logger>, environment: &[(String, String)], begin: Instant) -> u8 {
+fn run_parsed(parsed: Parsed, logger: &Arc<Logger>, start: Start, begin: Instant) -> u8 {
     configure_log(logger, &parsed);
     for warning in &parsed.warnings {
         logger.message(Level::Warn, 0, warning);
     }
-    let session = Session::new(parsed, Arc::clone(logger), environment);
+    let session = Arc::new(Session::new(parsed, Arc::clone(logger), start));
     let code = run_command(&session, session.command(), logger, begin, |session| {
         prepare(session).and_then(|()| block_on(session, session.command()))
     });
@@ -79,11 +85,11 @@ fn run_parsed(parsed: Parsed, logger: &Arc<Logger>, environment: &[(String, Stri
 
 /// Runs one command between the messages of its begin and its end, and gives the exit code.
 fn run_command(
-    session: &Session,
+    session: &Arc<Session>,
     command: Command,
     logger: &Arc<Logger>,
     begin: Instant,
-    work: impl FnOnce(&Session) -> Result<Outcome, Failure>,
+    work: impl FnOnce(&Arc<Session>) -> Result<Outcome, Failure>,
 ) -> u8 {
     let name = command.name_with_role(session.parsed.role);
     let level = if command.facts().log_begin_as_info { Level::Info } else { Level::Debug };
@@ -121,10 +127,15 @@ fn exec_id() -> String {
 fn configure_log(logger: &Logger, parsed: &Parsed) {
     let options = &parsed.options;
     let level = |key| options.string_id(key).and_then(Threshold::parse);
+    // A background half has nobody to talk to.
+    let on_terminal = |key, default| match parsed.role {
+        Role::Main => level(key).unwrap_or(default),
+        Role::Async => Threshold::Off,
+    };
     let workers = options.integer(opt::PROCESS_MAX).unwrap_or(1);
     logger.configure(Settings {
-        console: level(opt::LOG_LEVEL_CONSOLE).unwrap_or(Threshold::Warn),
-        stderr: level(opt::LOG_LEVEL_STDERR).unwrap_or(Threshold::Off),
+        console: on_terminal(opt::LOG_LEVEL_CONSOLE, Threshold::Warn),
+        stderr: on_terminal(opt::LOG_LEVEL_STDERR, Threshold::Off),
         file: level(opt::LOG_LEVEL_FILE).unwrap_or(Threshold::Info),
         timestamp: options.get(opt::LOG_TIMESTAMP).unwrap_or(true),
         process_digits: if workers > 99 { 3 } else { 2 },
@@ -159,9 +170,7 @@ fn open_log_file(logger: &Logger, command: Command, parsed: &Parsed) {
 
 /// What has to hold before the command begins: options that can be acted on, and its lock.
 fn prepare(session: &Session) -> Result<(), Failure> {
-    for said in unfinished::check(session.options())? {
-        session.context.warn(said);
-    }
+    unfinished::check(session.options())?;
     set_priority(session)?;
     let facts = session.command().facts();
     if !facts.lock_required {
@@ -174,11 +183,7 @@ fn prepare(session: &Session) -> Result<(), Failure> {
         LockType::Restore => &[lock::LockType::Restore],
         LockType::All => &lock::LockType::ALL,
     };
-    let keys: Vec<u32> =
-        repositories::chosen(session.options()).into_iter().map(|index| index.number().into()).collect();
-    let stanza = session.stanza()?;
-    let exec_id = session.options().text(opt::EXEC_ID).unwrap_or_default().to_owned();
-    session.hold(Locks::acquire(&session.lock_path(), stanza.as_str(), types, &keys, &exec_id)?);
+    session.hold(session.lock(types)?);
     Ok(())
 }
 
@@ -189,19 +194,32 @@ fn set_priority(session: &Session) -> Result<(), Failure> {
         .map_err(|errno| Failure::new(ErrorKind::Kernel, format!("unable to set priority {priority}: {errno}")))
 }
 
-fn block_on(session: &Session, command: Command) -> Result<Outcome, Failure> {
-    let failed = |error: std::io::Error| Failure::new(ErrorKind::Kernel, format!("unable to start threads: {error}"));
+fn block_on(session: &Arc<Session>, command: Command) -> Result<Outcome, Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::from(
+            Error::new(ErrorKind::Kernel, format!("unable to start threads: {error}"))
+                .hint("are the limits on processes and open files (ulimit -u, ulimit -n) too low?"),
+        )
+    };
     let mut builder = match command {
-        Command::Backup | Command::Restore if session.workers() > 1 => {
+        Command::Backup | Command::Restore | Command::Verify if session.workers() > 1 => {
             try_threads(session.workers().saturating_mul(THREADS_PER_WORKER)).map_err(failed)?;
             let mut builder = tokio::runtime::Builder::new_multi_thread();
             builder.worker_threads(session.workers().min(4));
             builder
         }
-        _ => tokio::runtime::Builder::new_current_thread(),
+        _ => {
+            // The runtime panics where the system has no thread for it; an error can say what to do.
+            try_threads(1).map_err(failed)?;
+            tokio::runtime::Builder::new_current_thread()
+        }
     };
+    if let Some(threads) = session.blocking_threads() {
+        builder.max_blocking_threads(threads);
+    }
+    require_descriptors()?;
     let runtime = builder.enable_all().thread_stack_size(STACK_BYTES).build().map_err(failed)?;
-    let outcome = runtime.block_on(until_signal(session, command::run(session, command)));
+    let outcome = without_panic(|| runtime.block_on(until_signal(session, command::run(session, command))));
     // Work that a dropped command left on blocking threads ends with the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -229,6 +247,29 @@ fn try_threads(count: usize) -> std::io::Result<()> {
     // They do nothing that could fail.
     threads.into_iter().for_each(|thread| drop(thread.join()));
     refused
+}
+
+/// Fails where the limit on open files is lower than what any command needs: the runtime would panic.
+fn require_descriptors() -> Result<(), Failure> {
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < DESCRIPTORS_MIN => Err(Failure::new(
+            ErrorKind::Kernel,
+            format!("the limit on open files (ulimit -n) is {limit}: at least {DESCRIPTORS_MIN} are needed"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Turns a panic, which is a mistake of this program, into a failure of the command: locks are given back, and whoever
+/// waits for the exit code gets one that the original uses.
+fn without_panic<T>(command: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        let text = text.unwrap_or("no reason was given");
+        Err(Error::new(ErrorKind::Unknown, format!("the command failed unexpectedly: {text}"))
+            .hint("this is a mistake in pgbr: please report it with the lines above.")
+            .into())
+    })
 }
 
 /// Runs the command; a signal asks it to stop, a second one, or no answer, ends it.
@@ -263,5 +304,18 @@ async fn next_signal() -> &'static str {
         _ = hangup.recv() => "SIGHUP",
         _ = interrupt.recv() => "SIGINT",
         _ = terminate.recv() => "SIGTERM",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn re08_a_panic_is_a_failure_with_an_exit_code() {
+        let failure = without_panic(|| -> Result<(), _> { panic!("{} is wrong", "something") }).unwrap_err();
+        assert_eq!(failure.code, 125);
+        assert!(failure.message.starts_with("the command failed unexpectedly: something is wrong\nHINT: "));
+        assert_eq!(without_panic(|| Ok(7)).unwrap(), 7);
     }
 }

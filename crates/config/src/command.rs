@@ -1,10 +1,10 @@
-//! The commands of pgBackRest and what holds for each as a whole.
+//! The commands, those of pgBackRest and a few of our own, and what holds for each as a whole.
 
 use std::fmt;
 
 use crate::error::{ConfigError, ErrorClass};
 
-/// A verb of pgBackRest, by name.
+/// A verb, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Command {
     Annotate,
@@ -12,14 +12,18 @@ pub enum Command {
     ArchivePush,
     Backup,
     Check,
+    Completion,
     Expire,
     Help,
     Info,
     Manifest,
+    Plan,
     RepoGet,
     RepoLs,
     RepoRm,
     Restore,
+    /// Ours alone: pgBackRest has no resident archiver
+    Serve,
     Server,
     ServerPing,
     StanzaCreate,
@@ -79,6 +83,8 @@ pub struct Facts {
     pub log_begin_as_info: bool,
     /// Left out of overviews
     pub internal: bool,
+    /// A command of this program: pgBackRest does not know it, so that its name is never a shorter one of theirs
+    pub own: bool,
     /// Why the command cannot be used here, where that is so
     pub refused: Option<&'static str>,
 }
@@ -94,6 +100,7 @@ const fn facts(command: Command, name: &'static str, help: &'static str) -> Fact
         log_file: false,
         log_begin_as_info: true,
         internal: false,
+        own: false,
         refused: None,
     }
 }
@@ -125,6 +132,11 @@ impl Facts {
         self
     }
 
+    const fn own(mut self) -> Facts {
+        self.own = true;
+        self
+    }
+
     const fn refused(mut self, reason: &'static str) -> Facts {
         self.refused = Some(reason);
         self
@@ -134,7 +146,7 @@ impl Facts {
 const NO_SERVER: &str = "there is no TLS server: every host reaches the repository itself";
 
 /// In the order of `Command`, which is the order of their names in pgBackRest.
-static FACTS: [Facts; 22] = {
+static FACTS: [Facts; 25] = {
     use Command::*;
     [
         facts(Annotate, "annotate", "add, change or remove notes of a backup").locks(LockType::Backup),
@@ -146,16 +158,24 @@ static FACTS: [Facts; 22] = {
             .parameters(),
         facts(Backup, "backup", "back up a cluster").locks(LockType::Backup).log_file(),
         facts(Check, "check", "prove that archiving works and that the configuration fits the cluster"),
+        facts(Completion, "completion", "print a script that completes commands and options in a shell")
+            .parameters()
+            .quiet()
+            .own(),
         facts(Expire, "expire", "remove backups and WAL beyond what is to be retained")
             .locks(LockType::Backup)
             .log_file(),
         facts(Help, "help", "explain commands and options").parameters().quiet(),
         facts(Info, "info", "show stanzas and their backups").quiet(),
         facts(Manifest, "manifest", "show the manifest of a backup").quiet().internal(),
+        facts(Plan, "plan", "show what a recovery to a target takes, and whether it can be reached").quiet().own(),
         facts(RepoGet, "repo-get", "print a file of the repository").parameters().quiet(),
         facts(RepoLs, "repo-ls", "list a path of the repository").parameters().quiet(),
         facts(RepoRm, "repo-rm", "remove a path of the repository").parameters().quiet().internal(),
         facts(Restore, "restore", "restore a cluster").locks(LockType::Restore).log_file(),
+        facts(Serve, "serve", "archive and fetch WAL for archive-push and archive-get, as a process that stays")
+            .log_file()
+            .own(),
         facts(Server, "server", "serve other hosts over TLS").log_file().refused(NO_SERVER),
         facts(ServerPing, "server-ping", "ask a TLS server whether it is there").parameters().refused(NO_SERVER),
         facts(StanzaCreate, "stanza-create", "set up the stanza of a cluster").locks(LockType::All).log_file(),
@@ -172,7 +192,7 @@ static FACTS: [Facts; 22] = {
 
 impl Command {
     /// Every command, by name.
-    pub const ALL: [Command; 22] = {
+    pub const ALL: [Command; 25] = {
         use Command::*;
         [
             Annotate,
@@ -180,14 +200,17 @@ impl Command {
             ArchivePush,
             Backup,
             Check,
+            Completion,
             Expire,
             Help,
             Info,
             Manifest,
+            Plan,
             RepoGet,
             RepoLs,
             RepoRm,
             Restore,
+            Serve,
             Server,
             ServerPing,
             StanzaCreate,
@@ -228,7 +251,8 @@ impl Command {
             return Ok(exact);
         }
         let invalid = || ConfigError::new(ErrorClass::CommandInvalid, format!("invalid command '{argument}'"));
-        let mut matches = Command::ALL.into_iter().filter(|command| command.name().starts_with(argument));
+        let mut matches =
+            Command::ALL.into_iter().filter(|command| !command.facts().own && command.name().starts_with(argument));
         match (argument.is_empty(), matches.next(), matches.next()) {
             (false, Some(only), None) => Ok(only),
             (false, Some(first), Some(second)) => Err(invalid().hint(format!(
@@ -282,10 +306,12 @@ pub(crate) mod set {
     pub(crate) const HE: Commands = Commands::of(Command::Help);
     pub(crate) const IN: Commands = Commands::of(Command::Info);
     pub(crate) const MF: Commands = Commands::of(Command::Manifest);
+    pub(crate) const PL: Commands = Commands::of(Command::Plan);
     pub(crate) const RG: Commands = Commands::of(Command::RepoGet);
     pub(crate) const RL: Commands = Commands::of(Command::RepoLs);
     pub(crate) const RR: Commands = Commands::of(Command::RepoRm);
     pub(crate) const RE: Commands = Commands::of(Command::Restore);
+    pub(crate) const SE: Commands = Commands::of(Command::Serve);
     pub(crate) const SV: Commands = Commands::of(Command::Server);
     pub(crate) const SP: Commands = Commands::of(Command::ServerPing);
     pub(crate) const SC: Commands = Commands::of(Command::StanzaCreate);
@@ -303,18 +329,19 @@ pub(crate) mod set {
     /// Commands that may work on a cluster of another host
     pub(crate) const CLUSTER: Commands = SQL.with(MF);
     /// Commands that know the data directory
-    pub(crate) const PGDATA: Commands = CLUSTER.with(AG).with(AP).with(RE);
+    pub(crate) const PGDATA: Commands = CLUSTER.with(AG).with(AP).with(RE).with(SE);
     /// Commands that touch a repository
-    pub(crate) const REPOSITORY: Commands = PGDATA.with(AN).with(EX).with(IN).with(RG).with(RL).with(RR).with(VE);
+    pub(crate) const REPOSITORY: Commands =
+        PGDATA.with(AN).with(EX).with(IN).with(PL).with(RG).with(RL).with(RR).with(VE);
     /// Commands that may use the network
     pub(crate) const NET: Commands = REPOSITORY.with(SV).with(SP);
     /// Every command but help and version
     pub(crate) const ANY: Commands = NET.with(ST).with(TO);
     /// Commands that look at lock or stop files
     pub(crate) const LOCKS: Commands =
-        AN.with(AG).with(AP).with(BK).with(EX).with(IN).with(RE).with(SC).with(SD).with(SU).with(ST).with(TO);
+        AN.with(AG).with(AP).with(BK).with(EX).with(IN).with(RE).with(SC).with(SD).with(SE).with(SU).with(ST).with(TO);
     /// Commands that transfer many files
-    pub(crate) const WORK: Commands = AG.with(AP).with(BK).with(RE).with(VE);
+    pub(crate) const WORK: Commands = AG.with(AP).with(BK).with(RE).with(SE).with(VE);
 }
 
 #[cfg(test)]
@@ -333,6 +360,9 @@ mod tests {
         assert_eq!(Command::from_argument("backup").unwrap(), Command::Backup);
         assert_eq!(Command::from_argument("back").unwrap(), Command::Backup);
         assert_eq!(Command::from_argument("server").unwrap(), Command::Server);
+        assert_eq!(Command::from_argument("c").unwrap(), Command::Check);
+        assert_eq!(Command::from_argument("plan").unwrap(), Command::Plan);
+        assert!(Command::from_argument("pla").is_err(), "our own commands have whole names only");
         for unclear in ["", "s", "archive", "stanza-", "repo-", "re", "backups"] {
             assert_eq!(Command::from_argument(unclear).unwrap_err().class, ErrorClass::CommandInvalid, "{unclear}");
         }

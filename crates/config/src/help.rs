@@ -72,6 +72,9 @@ fn command_help(command: Command, options: &OptionSet, program: &str, version: &
     }
     let listed = |row: &Row| opt::valid(row, command, Role::Main) && !row.rules(command).internal;
     let longest = opt::rows().filter(|row| listed(row)).map(|row| row.name.len()).max().unwrap_or_default();
+    if facts.own {
+        let _ = writeln!(text, "\n{}", wrap("A command of this program: pgBackRest does not have it.", 0));
+    }
     for (topic, rows) in opt::topics() {
         let shown: Vec<&Row> = rows.iter().copied().filter(|row| listed(row)).collect();
         if shown.is_empty() {

@@ -3,7 +3,7 @@
 //! - [`opt`]: the table, one row for each option, and the keys to read values with
 //! - [`command`]: the commands and what holds for each as a whole
 //! - [`parse`]: from text to [`Parsed`], with pgBackRest's precedence, checks, messages and error classes
-//! - [`help`]: explanations made from the table
+//! - [`help`] and [`completion`]: explanations and shell scripts made from the table
 //! - [`render`]: options as text again: for the log, for `restore_command`, for a background run
 //!
 //! Nothing is read but the configuration files, and those through [`ConfigFiles`]; the environment, the user and the
@@ -11,6 +11,7 @@
 
 mod arguments;
 pub mod command;
+pub mod completion;
 mod environment;
 mod error;
 mod files;

@@ -63,8 +63,8 @@ fn parse_all(
     let (command, role, mut given) = (read.command, read.role, read.given);
     let mut stanzas = Vec::new();
 
-    // help and version have to work where the configuration is broken.
-    if !matches!(command, Command::Help | Command::Version) {
+    // These have to work where the configuration is broken.
+    if !matches!(command, Command::Completion | Command::Help | Command::Version) {
         environment::read(&mut given, invocation.environment, command, role, warnings)?;
         if let Some(ini) = files::load(&given, files)? {
             sections::read(&mut given, &ini, command, role, warnings)?;

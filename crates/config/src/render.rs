@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use secrecy::{ExposeSecret, SecretString};
+
 use crate::command::{Command, Role};
 use crate::given::Source;
-use crate::opt::{self, Depend, Row};
+use crate::opt::{self, Depend, Group, Row};
 use crate::set::{Entry, OptionSet, Value};
 
 /// What pgBackRest prints behind `backup command begin 2.60.0:`, with a space in front of each item: parameters, then
@@ -64,6 +66,32 @@ pub fn restore_command_options(options: &OptionSet) -> Vec<String> {
 /// variables are read there again, so only what came as an argument is passed. Secrets never do.
 pub fn background_arguments(options: &OptionSet, command: Command) -> Vec<String> {
     passed_on(options, command, Role::Async, &[], str::to_owned)
+}
+
+/// What decides where WAL goes to or comes from under `command`, and how it is stored, secrets in clear: the same text means
+/// the same archives. Only what both halves of the command know is in it, so that they agree.
+pub fn archive_target(options: &OptionSet, command: Command) -> SecretString {
+    const OTHERS: [&str; 6] =
+        ["archive-header-check", "compress-level", "compress-type", "pg-path", "pg-version-force", "stanza"];
+    let mut text = String::new();
+    let wanted = |row: &&Row| {
+        opt::valid(row, command, Role::Async) && (row.group == Some(Group::Repo) || OTHERS.contains(&row.name))
+    };
+    for row in opt::rows().filter(wanted) {
+        for number in options.numbers(row) {
+            let Some(value) = options.entry(row, *number).and_then(|entry| entry.value.as_ref()) else { continue };
+            let value = match value {
+                Value::Boolean(value) => value.to_string(),
+                Value::Integer(number) => number.to_string(),
+                Value::Text(text) => format!("{text:?}"),
+                Value::Secret(secret) => format!("{:?}", secret.expose_secret()),
+                Value::List(list) => format!("{list:?}"),
+                Value::Hash(pairs) => format!("{pairs:?}"),
+            };
+            text.push_str(&format!("{}={value}\n", row.numbered(*number)));
+        }
+    }
+    text.into()
 }
 
 fn passed_on(

@@ -178,7 +178,7 @@ proptest! {
     }
 
     #[test]
-    fn no_value_panics(index in 0_usize..200, number in 1_u16..=256, value in "(?s).{0,12}", command in 0_usize..22) {
+    fn no_value_panics(index in 0_usize..200, number in 1_u16..=256, value in "(?s).{0,12}", command in 0_usize..Command::ALL.len()) {
         let row = opt::rows().nth(index).unwrap();
         let arguments = vec![
             Command::ALL[command].name().to_owned(),

@@ -13,6 +13,7 @@
 //! - [`transfer`]: joins asynchronous bytes with synchronous filters, within a memory budget
 //! - [`repository`]: an opened repository with typed reads and writes of its files
 //! - [`command`]: one folder for each verb of pgBackRest
+//! - [`resident`]: archiving ahead of requests, for a process that stays
 //!
 //! A fuzz build (`cfg(fuzzing)`, set by cargo-fuzz) has the pure layers alone.
 #![warn(missing_docs)]
@@ -33,6 +34,8 @@ pub mod postgres;
 pub mod progress;
 #[cfg(not(fuzzing))]
 pub mod repository;
+#[cfg(not(fuzzing))]
+pub mod resident;
 pub mod storage;
 #[cfg(not(fuzzing))]
 pub mod transfer;

@@ -10,11 +10,13 @@ pub mod error;
 pub mod pgbr;
 pub mod postgres;
 pub mod process;
+pub mod running;
 pub mod s3;
 pub mod samples;
 pub mod stock;
 pub mod tools;
 pub mod user;
 pub mod watch;
+pub mod world;
 
 pub use error::{Error, Result};

@@ -114,14 +114,25 @@ fn run_and(command: &mut Command, limit: Duration, look: impl FnMut(u32)) -> Res
         let text = format!("{}{}", content(&mut stdout), content(&mut stderr));
         return Err(Error::TimedOut { what: format!("{line}\n{text}"), limit });
     };
-    Ok(Outcome {
-        command: line,
+    Ok(outcome(line, status, &mut stdout, &mut stderr, elapsed))
+}
+
+/// What a program left that ended with `status`.
+pub(crate) fn outcome(
+    command: String,
+    status: ExitStatus,
+    stdout: &mut File,
+    stderr: &mut File,
+    elapsed: Duration,
+) -> Outcome {
+    Outcome {
+        command,
         exit_code: status.code(),
         status: in_words(status),
-        stdout: content(&mut stdout),
-        stderr: content(&mut stderr),
+        stdout: content(stdout),
+        stderr: content(stderr),
         elapsed,
-    })
+    }
 }
 
 /// Waits for the end of `child`, at most `limit`; `None` when it still runs.

@@ -14,40 +14,14 @@ const BEGIN: &str = "<!-- begin: written by cargo xtask compatibility -->\n";
 const END: &str = "<!-- end -->\n";
 
 /// What commands do not do yet; every other command that is not refused works.
-const COMMANDS_LATER: [(Command, &str); 7] = [
-    (Command::Annotate, "not yet"),
-    (Command::Check, "not yet"),
-    (Command::Manifest, "not yet"),
-    (Command::RepoRm, "not yet"),
-    (Command::StanzaDelete, "not yet"),
-    (Command::StanzaUpgrade, "not yet"),
-    (Command::Verify, "not yet"),
-];
+const COMMANDS_LATER: [(Command, &str); 0] = [];
 
 /// What works in part.
-const COMMANDS_IN_PART: [(Command, &str); 3] = [
-    (Command::ArchiveGet, "synchronously; `archive-async` is accepted with a warning"),
-    (Command::ArchivePush, "synchronously; `archive-async` is accepted with a warning"),
-    (Command::Backup, "`--type=full`; `diff` and `incr` on top of a full are refused, never made wrongly"),
-];
+const COMMANDS_IN_PART: [(Command, &str); 1] =
+    [(Command::Manifest, "the internal option `pg`, which compares blocks with a cluster, is refused")];
 
 /// Options that are known and not acted on yet.
-const OPTIONS_LATER: [(&str, &str); 14] = [
-    ("archive-async", "files are pushed and fetched synchronously, with a warning"),
-    ("archive-get-queue-max", "not yet: asynchronous archiving"),
-    ("archive-missing-retry", "not yet: asynchronous archiving"),
-    ("archive-push-batch-size", "not yet: asynchronous archiving"),
-    ("manifest-save-threshold", "the manifest is saved at the start and at the end"),
-    ("repo-block", "restored; refused when a backup is to be written with it"),
-    ("repo-block-age-map", "not yet: written backups"),
-    ("repo-block-checksum-size-map", "not yet: written backups"),
-    ("repo-block-size-map", "not yet: written backups"),
-    ("repo-block-size-super", "not yet: written backups"),
-    ("repo-block-size-super-full", "not yet: written backups"),
-    ("repo-hardlink", "not yet"),
-    ("repo-target-time", "refused when set"),
-    ("resume", "an unfinished backup is removed, not continued"),
-];
+const OPTIONS_LATER: [(&str, &str); 1] = [("repo-target-time", "refused when set")];
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let path = page();
@@ -81,6 +55,7 @@ fn commands() -> String {
             (Some(reason), _, _) => format!("refused: {reason}"),
             (None, Some(later), _) => later.to_owned(),
             (None, None, Some(part)) => format!("works in part: {part}"),
+            (None, None, None) if command.facts().own => "our own; pgBackRest does not have it".to_owned(),
             (None, None, None) => "works".to_owned(),
         };
         table.push_str(&format!("| `{}` | {state} |\n", command.name()));

@@ -30,6 +30,7 @@ cargo xtask COMMAND
   bench backup           full and incremental backups against stock pgBackRest on an HTTPS S3 server
   bench restore          restores of new and of unchanged directories against stock pgBackRest, the same way
   bench info             info over 100 backups and 100,000 WAL files against stock pgBackRest
+  bench expire           half of 100 backups and 100,000 WAL segments removed, against stock, directory and S3
   bench manifest         a manifest of a million rows: time and memory
   tools                  install PostgreSQL, its clients and the releases of pgBackRest that tests compare with
 ";

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pgbr_repo::clock::{Clock, SystemClock};
 use pgbr_repo::db::{
@@ -58,6 +58,14 @@ impl DataDirectory {
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Writes a file that was last changed this many seconds ago.
+    pub(crate) fn write_aged(&self, name: &str, bytes: &[u8], age_s: i64) {
+        self.write(name, bytes);
+        let time_s = u64::try_from(SystemClock.now_s() - age_s).unwrap();
+        let file = fs::File::options().write(true).open(self.file(name)).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(time_s)).unwrap();
     }
 
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) {
@@ -215,7 +223,11 @@ impl Database for Server<'_> {
         answer(Ok(self.prior_segment()))
     }
 
+    /// A checkpoint, as every start has one, writes pg_control.
     fn start_backup(&self, _fast: bool) -> DbFuture<'_, BackupStart> {
+        let control = Path::new(&self.identity.data_directory).join("global/pg_control");
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(self.clock_s()).unwrap() - 1);
+        fs::File::options().write(true).open(control).unwrap().set_modified(now).unwrap();
         answer(Ok(BackupStart { lsn: self.start_lsn, segment: Some(self.start_segment()) }))
     }
 

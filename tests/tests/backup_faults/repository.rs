@@ -9,7 +9,7 @@ use pgbr_repo::format::path;
 use pgbr_repo::progress::Level;
 use pgbr_repo::storage::fault::{Call, Fault, KeyPattern, Phase, Rule, When};
 use pgbr_repo::storage::retry::RetryPolicy;
-use pgbr_repo::storage::{ErrorClass, FaultStorage, LocalStorage, RetryStorage, Storage, StorageExt};
+use pgbr_repo::storage::{ErrorClass, FaultStorage, LocalStorage, RetryStorage, Storage, StorageExt, StoragePath};
 use pgbr_testkit::user;
 
 use crate::fake::{Moment, Server};
@@ -28,7 +28,10 @@ async fn bk15_two_backups_at_once_have_two_names_and_no_half_one_is_listed() {
     let listed = stage.listed().await;
     let finished: Vec<_> = [&first, &second].into_iter().flatten().map(|outcome| outcome.label).collect();
     for error in [first, second].into_iter().filter_map(Result::err) {
-        assert!(matches!(error.kind(), ErrorKind::FileMissing | ErrorKind::FileWrite), "{error}");
+        assert!(
+            matches!(error.kind(), ErrorKind::FileMissing | ErrorKind::FileWrite | ErrorKind::LockAcquire),
+            "{error}"
+        );
     }
     for label in &listed {
         assert!(finished.contains(label));
@@ -38,7 +41,7 @@ async fn bk15_two_backups_at_once_have_two_names_and_no_half_one_is_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bk15_a_backup_whose_directory_another_host_removed_is_not_listed() {
+async fn bk15_a_backup_whose_directory_another_host_took_is_not_listed() {
     let stage = Stage::new(memory()).await;
     let runtime = tokio::runtime::Handle::current();
     let other: Mutex<Option<_>> = Mutex::new(None);
@@ -54,7 +57,8 @@ async fn bk15_a_backup_whose_directory_another_host_removed_is_not_listed() {
     });
     server.set_clock_s(time_s);
     let error = stage.backup(&server, &stage.options(true)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::FileMissing, "{error}");
+    // It went on with what was there.
+    assert_eq!(error.kind(), ErrorKind::LockAcquire, "{error}");
     let label = other.lock().unwrap().unwrap();
     assert_eq!(stage.listed().await, [label]);
     stage.content(&label).await;
@@ -153,4 +157,60 @@ async fn a_single_backup_that_vanished_is_taken_out_and_one_that_came_back_is_li
     let fourth = stage.backup(&Server::new(&stage.data), &stage.options(true)).await.unwrap().label;
     assert_eq!(stage.listed().await, [labels[0], labels[1], third, fourth]);
     stage.content(&labels[1]).await;
+}
+
+/// An object by its name.
+fn at(name: &str) -> StoragePath {
+    StoragePath::parse(name).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in04_a_backup_that_another_writer_dropped_from_the_list_is_listed_again() {
+    let stage = Stage::new(memory()).await;
+    let server = Server::new(&stage.data);
+    let first = stage.backup(&server, &stage.options(true)).await.unwrap().label;
+    let (main, copy) = (at("backup/demo/backup.info"), at("backup/demo/backup.info.copy"));
+    let older = stage.storage().read_all(&main, 1 << 20).await.unwrap();
+    server.set_clock_s(server.clock_s() + 60);
+    let second = stage.backup(&server, &stage.options(true)).await.unwrap().label;
+    // Whoever had read the list before the second backup writes it after: main file and copy are valid and differ.
+    stage.storage().write_all(&main, older).await.unwrap();
+    assert_eq!(stage.listed().await, [first]);
+    server.set_clock_s(server.clock_s() + 60);
+    let third = stage.backup(&server, &stage.options(true)).await.unwrap().label;
+    assert_eq!(stage.listed().await, [first, second, third]);
+    let warned = stage.log.lines(Level::Warn);
+    assert!(warned.iter().any(|line| line.contains(&format!("'{second}' found in repository added"))), "{warned:?}");
+    let read = async |path| stage.storage().read_all(path, 1 << 20).await.unwrap();
+    assert_eq!(read(&main).await, read(&copy).await);
+    for label in [first, second, third] {
+        stage.content(&label).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in11_every_backup_writes_both_info_files_anew_and_heals_what_a_rule_removed() {
+    let stage = Stage::new(memory()).await;
+    let server = Server::new(&stage.data);
+    let names = ["archive/demo/archive.info", "backup/demo/backup.info"];
+    let versions = async || {
+        let mut versions = Vec::new();
+        for name in names {
+            for path in [at(name), at(&format!("{name}.copy"))] {
+                versions.push(stage.storage().info(&path).await.unwrap().version.unwrap());
+            }
+        }
+        versions
+    };
+    let before = versions().await;
+    stage.backup(&server, &stage.options(true)).await.unwrap();
+    let after = versions().await;
+    assert!(before.iter().zip(&after).all(|(before, after)| before != after), "{before:?} {after:?}");
+    for name in names {
+        stage.storage().remove(&at(name)).await.unwrap();
+    }
+    server.set_clock_s(server.clock_s() + 60);
+    stage.backup(&server, &stage.options(true)).await.unwrap();
+    versions().await;
+    assert_eq!(stage.listed().await.len(), 2);
 }

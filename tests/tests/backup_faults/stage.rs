@@ -8,19 +8,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use pgbr_repo::clock::{SystemClock, SystemRandom};
 use pgbr_repo::command::backup::{
-    ArchiveCheck, BackupOptions, BackupOutcome, BundleOptions, PageOptions, RecordedOptions, Servers, backup,
+    ArchiveCheck, BackupOptions, BackupOutcome, BlockOptions, BlockRules, BundleOptions, PageOptions, RecordedOptions,
+    Servers, backup,
 };
-use pgbr_repo::command::stanza::create::{StanzaCluster, create};
+use pgbr_repo::command::stanza::StanzaCluster;
+use pgbr_repo::command::stanza::create::create;
 use pgbr_repo::db::Database;
 use pgbr_repo::error::Result;
 use pgbr_repo::filter::{Codecs, Compression, Digest};
-use pgbr_repo::format::manifest::FileLocation;
+use pgbr_repo::format::block_map::BlockMapFacts;
+use pgbr_repo::format::manifest::{FileLocation, FileRow};
+use pgbr_repo::format::path::{BundleId, StoredFile};
 use pgbr_repo::format::{Annotations, BackupLabel, BackupType, Manifest, Stanza, path};
 use pgbr_repo::pgdata::LinkPolicy;
 use pgbr_repo::postgres::WalSegmentName;
 use pgbr_repo::postgres::page::PageHeaderCheck;
 use pgbr_repo::progress::{Context, Level, Progress, Reporter};
-use pgbr_repo::repository::{RepoIndex, Repository, WritableRepository};
+use pgbr_repo::repository::{RepoIndex, Repository, WritableRepository, backup_file, decode_block_map};
 use pgbr_repo::storage::{
     ByteRange, ListOptions, LocalStorage, MemoryOptions, MemoryStorage, Storage, StorageExt, StoragePath,
 };
@@ -103,18 +107,23 @@ impl Stage {
             links: LinkPolicy::Any,
             compress: Compression::NONE,
             bundle: bundled.then_some(BundleOptions { size_bytes: 64 * 1024, limit_bytes: 256 * 1024 }),
+            block: None,
+            delta: false,
             resume: true,
+            manifest_save_threshold_bytes: 1,
             symlinks: true,
             annotations: Annotations::default(),
             time_zone: jiff_utc(),
             process_max: 2,
-            recorded: RecordedOptions {
-                buffer_size_bytes: 1024 * 1024,
-                compress_level_network: 1,
-                delta: false,
-                hardlink: false,
-            },
+            recorded: RecordedOptions { buffer_size_bytes: 1024 * 1024, compress_level_network: 1, hardlink: false },
         }
+    }
+
+    /// An incremental backup in small blocks.
+    pub(crate) fn blocks(&self, backup_type: BackupType) -> BackupOptions {
+        let rules = BlockRules::default().with_sizes(vec![(8192, 8192)]).unwrap();
+        let block = BlockOptions { rules, size_super_full_bytes: 32 * 1024, size_super_bytes: 16 * 1024 };
+        BackupOptions { backup_type, block: Some(block), ..self.options(true) }
     }
 
     pub(crate) fn checked(&self, bundled: bool) -> BackupOptions {
@@ -187,6 +196,12 @@ pub(crate) async fn content(
                 content.insert(file.name().to_string(), Vec::new());
                 continue;
             }
+            _ if file.is_block_incremental() => {
+                let bytes = from_blocks(repository, &manifest, file).await;
+                assert_eq!(Some(Digest::of(&bytes).sha1), file.checksum, "{}", file.name());
+                content.insert(file.name().to_string(), bytes);
+                continue;
+            }
             FileLocation::Bundle { label, place } => (
                 path::bundle(repository.stanza(), &label, place.id),
                 ByteRange { offset: place.offset_bytes, length: Some(file.size_repo_bytes) },
@@ -204,6 +219,32 @@ pub(crate) async fn content(
         content.insert(file.name().to_string(), bytes);
     }
     content
+}
+
+/// A file put together from its map: super blocks of a plain backup are the blocks one behind the other.
+async fn from_blocks(repository: &Repository, manifest: &Manifest, file: &FileRow) -> Vec<u8> {
+    let place = repository.block_map_place(manifest, file).unwrap();
+    let size = usize::try_from(place.size_bytes).unwrap();
+    let stored = repository.storage().read_range(&place.object, place.offset, size).await.unwrap();
+    let facts = BlockMapFacts {
+        geometry: backup_file::geometry(file).unwrap(),
+        file_size_bytes: file.size_bytes,
+        reference_count: manifest.references().len(),
+    };
+    let map = decode_block_map("map", &stored, facts, None, &Codecs::new(1)).unwrap();
+    let mut bytes = Vec::new();
+    for (index, item) in (0..).zip(map.items()) {
+        let label = manifest.references()[usize::try_from(item.reference).unwrap()];
+        let object = match BundleId::new(item.bundle) {
+            Some(id) => path::bundle(repository.stanza(), &label, id),
+            None => path::file(repository.stanza(), &label, file.name(), StoredFile::BlockIncremental).unwrap(),
+        };
+        let offset = item.offset + item.block * facts.geometry.block_size_bytes();
+        let length = facts.geometry.block_bytes(index, file.size_bytes);
+        let block = repository.storage().read_range(&object, offset, usize::try_from(length).unwrap()).await;
+        bytes.extend_from_slice(&block.unwrap_or_else(|error| panic!("{error}")));
+    }
+    bytes
 }
 
 /// A stage whose repository is a directory that the original can look at.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgbr_repo::command::expire::{ExpireRequest, ExpiredBackups, FullUnit, expire};
+use pgbr_repo::command::expire::{ExpireRequest, ExpiredBackups, FullUnit, HOLD, expire};
 use pgbr_repo::error::ErrorKind;
 use pgbr_repo::format::{ArchiveInfo, BackupType};
 use pgbr_repo::progress::Level;
@@ -15,7 +15,7 @@ use crate::random;
 use crate::stage::{
     DAY_S, NOW_S, Stage, Teller, by_retention, keep_days, keep_full, labels, put, request, segment, sets, wal_between,
 };
-use crate::world::{NewBackup, World, history_id, label};
+use pgbr_testkit::world::{NewBackup, World, history_id, label};
 
 fn kind(result: pgbr_repo::error::Result<()>) -> ErrorKind {
     result.unwrap_err().kind()
@@ -282,6 +282,22 @@ async fn ex11_what_cannot_be_removed_is_counted_and_the_rest_goes() {
         let next = Stage::over(Arc::clone(&stage.memory));
         next.expire(&by_retention(), rules.clone()).await.unwrap();
         assert_eq!(next.objects(), finished.objects(), "{pattern:?}");
+    }
+}
+
+#[tokio::test]
+async fn ex13_a_held_backup_stays_with_all_that_it_needs() {
+    for by_age in [false, true] {
+        let mut sets = sets();
+        let incr = &mut sets.world.backups.get_mut(&sets.incr).unwrap().entry;
+        incr.annotations.set(HOLD, "audit").unwrap();
+        let stage = Stage::new(&sets.world).await;
+        let rules = if by_age { keep_days(1) } else { keep_full(1) };
+        stage.expire(&by_retention(), rules).await.unwrap();
+        assert_eq!(stage.listed().await, [sets.full[0], sets.diff, sets.incr, sets.full[2]], "{by_age}");
+        stage.is_whole(&sets.world).await;
+        let named = stage.expire(&request(ExpiredBackups::Set(sets.diff)), keep_full(1)).await;
+        assert_eq!((kind(named), stage.log.failure().0), (ErrorKind::Command, ErrorKind::BackupSetInvalid));
     }
 }
 

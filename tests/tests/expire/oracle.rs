@@ -10,7 +10,7 @@ use pgbr_testkit::engine::Engine;
 use pgbr_testkit::{pgbr, stock, user};
 
 use crate::random::{self, Case};
-use crate::world::tree;
+use pgbr_testkit::world::tree;
 
 /// Cases in every run; `PGBR_EXPIRE_CASES` asks for more.
 const CASES: u64 = 40;

@@ -10,7 +10,7 @@ use pgbr_repo::format::{BackupLabel, BackupType, HistoryId};
 use pgbr_repo::postgres::{Timeline, WalSegmentName};
 
 use crate::seed::Seed;
-use crate::world::{Backup, NewBackup, World, history_id, label};
+use pgbr_testkit::world::{Backup, NewBackup, World, history_id, label};
 
 const DAY_S: i64 = 24 * 60 * 60;
 

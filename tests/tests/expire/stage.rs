@@ -19,7 +19,7 @@ use pgbr_repo::repository::{RepoIndex, Repository, WritableRepository};
 use pgbr_repo::storage::{FaultStorage, MemoryOptions, MemoryStorage, Storage, StorageExt, StoragePath};
 use pgbr_repo::transfer::Budget;
 
-use crate::world::{Backup, NewBackup, World, history_id, label};
+use pgbr_testkit::world::{Backup, NewBackup, World, history_id, label};
 
 pub(crate) const DAY_S: i64 = 24 * 60 * 60;
 /// Noon of a day in 2026.
@@ -127,21 +127,24 @@ impl Stage {
         self.memory.objects().into_keys().collect()
     }
 
-    /// Every listed backup has its manifest, the files of all that it needs, and the WAL that it had in `before`.
+    /// Every listed backup is whole; see [`assert_whole`].
     pub(crate) async fn is_whole(&self, before: &World) {
-        let info = self.info().await;
-        let objects = self.objects();
-        for backup in info.backups() {
-            let label = backup.label;
-            assert!(objects.contains(&format!("backup/demo/{label}/backup.manifest")), "{label} has no manifest");
-            for needed in backup.references.iter().flatten().chain([&label]) {
-                let file = format!("backup/demo/{needed}/pg_data/PG_VERSION");
-                assert!(objects.contains(&file), "{label} has lost a file of {needed}");
-            }
-            let id = before.archive_id(backup.history_id);
-            for name in wal_between(before, backup.history_id.number(), backup.archive_start, backup.archive_stop) {
-                assert!(objects.contains(&format!("archive/demo/{id}/{name}")), "{label} has lost {name}");
-            }
+        assert_whole(&self.info().await, &self.objects(), before);
+    }
+}
+
+/// Every listed backup has its manifest, the files of all that it needs, and the WAL that it had in `before`.
+pub(crate) fn assert_whole(info: &BackupInfo, objects: &BTreeSet<String>, before: &World) {
+    for backup in info.backups() {
+        let label = backup.label;
+        assert!(objects.contains(&format!("backup/demo/{label}/backup.manifest")), "{label} has no manifest");
+        for needed in backup.references.iter().flatten().chain([&label]) {
+            let file = format!("backup/demo/{needed}/pg_data/PG_VERSION");
+            assert!(objects.contains(&file), "{label} has lost a file of {needed}");
+        }
+        let id = before.archive_id(backup.history_id);
+        for name in wal_between(before, backup.history_id.number(), backup.archive_start, backup.archive_stop) {
+            assert!(objects.contains(&format!("archive/demo/{id}/{name}")), "{label} has lost {name}");
         }
     }
 }
@@ -231,11 +234,17 @@ pub(crate) struct Teller {
     pub(crate) world: World,
     pub(crate) timeline: u32,
     next: u32,
+    now_s: i64,
 }
 
 impl Teller {
     pub(crate) fn new() -> Self {
-        Self { world: World::new(), timeline: 1, next: 1 }
+        Self::at(NOW_S)
+    }
+
+    /// Tells what happened up to this second.
+    fn at(now_s: i64) -> Self {
+        Self { world: World::new(), timeline: 1, next: 1, now_s }
     }
 
     /// Writes so many segments.
@@ -253,7 +262,7 @@ impl Teller {
         let start = segment(self.timeline, self.next);
         self.wal(2);
         let stop = segment(self.timeline, self.next - 1);
-        let start_s = NOW_S - days_ago * DAY_S;
+        let start_s = self.now_s - days_ago * DAY_S;
         let backup = self.world.add(NewBackup {
             label: label(start_s, prior.map(Backup::label), kind),
             prior,
@@ -278,7 +287,11 @@ pub(crate) struct Sets {
 }
 
 pub(crate) fn sets() -> Sets {
-    let mut teller = Teller::new();
+    sets_at(NOW_S)
+}
+
+pub(crate) fn sets_at(now_s: i64) -> Sets {
+    let mut teller = Teller::at(now_s);
     let first = teller.backup(40, BackupType::Full, None);
     let diff = teller.backup(39, BackupType::Differential, Some(&first));
     let incr = teller.backup(38, BackupType::Incremental, Some(&diff));

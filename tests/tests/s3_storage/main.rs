@@ -6,6 +6,7 @@
 mod certificates;
 mod conformance;
 mod credentials;
+mod info_files;
 mod lists;
 mod oracle;
 mod reads;

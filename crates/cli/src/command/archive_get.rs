@@ -1,15 +1,25 @@
 //! `archive-get`
 
+use std::fs;
+use std::path::Path;
+
 use pgbr_config::opt;
 use pgbr_repo::command::archive::ClusterIdentity;
 use pgbr_repo::command::archive::get::{GetRequest, Got, get};
+use pgbr_repo::command::archive::get_ahead::{self, GetAheadOptions};
+use pgbr_repo::command::archive::spool::{OK, Spool, Status};
 use pgbr_repo::error::ErrorKind;
-use pgbr_repo::postgres::{ControlFile, WalFileName};
+use pgbr_repo::postgres::{ControlFile, WalFileName, WalSegmentName};
+use pgbr_repo::progress::Context;
+use pgbr_repo::resident::protocol::Work;
 
 use super::wal_path;
+use crate::background;
 use crate::exit::{Failure, Outcome};
-use crate::lock::is_there;
+use crate::lock::{LockType, is_there};
+use crate::resident;
 use crate::session::Session;
+use crate::waiting::Waiting;
 
 /// What `recovery-stop-on-error` makes of every error: PostgreSQL takes an exit code of `restore_command` up to 125 for
 /// "there is no such file", ends recovery and opens the cluster; above, it stops (`RestoreArchivedFile` in its
@@ -19,12 +29,10 @@ const RECOVERY_STOP: u8 = 200;
 /// Fetches one file.
 pub async fn run(session: &Session) -> Result<Outcome, Failure> {
     let stop = session.options().boolean(opt::RECOVERY_STOP_ON_ERROR);
-    fetch(session, stop)
-        .await
-        .map_err(|failure| if stop { Failure { code: RECOVERY_STOP, ..failure } } else { failure })
+    fetch(session).await.map_err(|failure| if stop { Failure { code: RECOVERY_STOP, ..failure } } else { failure })
 }
 
-async fn fetch(session: &Session, stop_at_gap: bool) -> Result<Outcome, Failure> {
+async fn fetch(session: &Session) -> Result<Outcome, Failure> {
     let (name, destination) = match session.parsed.parameters.as_slice() {
         [name, destination] => (name, destination),
         [] => return Err(Failure::new(ErrorKind::ParamRequired, "WAL segment to get required")),
@@ -33,28 +41,47 @@ async fn fetch(session: &Session, stop_at_gap: bool) -> Result<Outcome, Failure>
     };
     let destination = wal_path::resolve(session, destination)?;
     let name = name.rsplit('/').next().unwrap_or(name);
-    let pg_path = session.require_pg_path()?;
-    let control = session.control_file(&pg_path)?;
-    if control.checkpoint() == ControlFile::INVALID_CHECKPOINT && !is_there(&pg_path.join("backup_label"))? {
-        return Err(Failure::new(
-            ErrorKind::Format,
-            "pg_control from backup is not valid without backup_label\nHINT: was the backup_label file removed?",
-        ));
-    }
-    let Ok(wal_name) = WalFileName::parse(name) else {
+    let Some(request) = request(session, name)? else {
         // Nothing is archived under such a name.
-        session.context.info(format!("unable to find {name} in the archive"));
+        session.context.info(not_found(name));
         return Ok(Outcome::Missing);
     };
-    let request = GetRequest {
-        name: wal_name,
+    let work = Work::Get {
+        name: name.to_owned(),
+        destination: destination.display().to_string(),
+        stop_at_gap: session.options().boolean(opt::RECOVERY_STOP_ON_ERROR),
+    };
+    if let Some(outcome) = resident::ask(session, work).await? {
+        return Ok(outcome);
+    }
+    match request.name {
+        WalFileName::Segment(segment) if session.options().boolean(opt::ARCHIVE_ASYNC) => {
+            fetch_ahead(session, segment, request, &destination).await
+        }
+        _ => fetch_now(session, request, &destination).await,
+    }
+}
+
+/// The request for a file; `None` for a name that no file of an archive has.
+pub fn request(session: &Session, name: &str) -> Result<Option<GetRequest>, Failure> {
+    let control = control_of_recovery(session)?;
+    let Ok(name) = WalFileName::parse(name) else { return Ok(None) };
+    Ok(Some(GetRequest {
+        name,
         cluster: ClusterIdentity { version: control.version(), system_id: control.system_id() },
         segment_size: control.wal_segment_size(),
-    };
-    match get(&session.repositories()?, request, &destination, &session.context).await? {
+    }))
+}
+
+fn not_found(name: &str) -> String {
+    format!("unable to find {name} in the archive")
+}
+
+/// What became of a request, and the words for it.
+pub fn conclude(name: &str, got: Got, stop_at_gap: bool, context: &Context) -> Result<(Outcome, String), Failure> {
+    match got {
         Got::Found { repository, archive_id } => {
-            session.context.info(format!("found {name} in the {repository}: {archive_id} archive"));
-            Ok(Outcome::Done)
+            Ok((Outcome::Done, format!("found {name} in the {repository}: {archive_id} archive")))
         }
         Got::Missing { later } => {
             if let (Some(first), Some(last)) = (later.first(), later.last()) {
@@ -65,10 +92,176 @@ async fn fetch(session: &Session, stop_at_gap: bool) -> Result<Outcome, Failure>
                 if stop_at_gap {
                     return Err(Failure::new(ErrorKind::FileMissing, gap));
                 }
-                session.context.warn(gap);
+                context.warn(gap);
             }
-            session.context.info(format!("unable to find {name} in the archive"));
-            Ok(Outcome::Missing)
+            Ok((Outcome::Missing, not_found(name)))
         }
     }
+}
+
+/// pg_control of the data directory, unless it is that of a restore whose `backup_label` was taken away: WAL would make an
+/// inconsistent cluster of it.
+fn control_of_recovery(session: &Session) -> Result<ControlFile, Failure> {
+    let pg_path = session.require_pg_path()?;
+    let control = session.control_file(&pg_path)?;
+    if control.checkpoint() == ControlFile::INVALID_CHECKPOINT && !is_there(&pg_path.join("backup_label"))? {
+        return Err(Failure::new(
+            ErrorKind::Format,
+            "pg_control from backup is not valid without backup_label\nHINT: was the backup_label file removed?",
+        ));
+    }
+    Ok(control)
+}
+
+async fn fetch_now(session: &Session, request: GetRequest, destination: &Path) -> Result<Outcome, Failure> {
+    let stop_at_gap = session.options().boolean(opt::RECOVERY_STOP_ON_ERROR);
+    let got = get(&session.repositories()?, request, destination, &session.context).await?;
+    let (outcome, text) = conclude(&request.name.to_string(), got, stop_at_gap, &session.context)?;
+    session.context.info(text);
+    Ok(outcome)
+}
+
+/// The half that PostgreSQL waits for: takes the segment from the spool, and has it filled before it is empty.
+async fn fetch_ahead(
+    session: &Session,
+    segment: WalSegmentName,
+    request: GetRequest,
+    destination: &Path,
+) -> Result<Outcome, Failure> {
+    let spool = Spool::get(&session.spool_path()?, &session.stanza()?);
+    let name = segment.to_string();
+    let queue_max_bytes = session.options().size_bytes(opt::ARCHIVE_GET_QUEUE_MAX).unwrap_or(0);
+    let mut waiting = Waiting::new(session.options().require(opt::ARCHIVE_TIMEOUT)?);
+    let mut started = false;
+    loop {
+        let first = !waiting.began();
+        let retry_missing = first && session.options().boolean(opt::ARCHIVE_MISSING_RETRY);
+        // Looked for before its marker: the marker with the warnings is there before the segment.
+        let found = is_there(&spool.path(&name))? && usable(session, &spool, segment, request)?;
+        match spool.status(&name)? {
+            Some(Status::Done { warning, .. }) => {
+                spool.remove(&format!("{name}{OK}"))?;
+                if let Some(warning) = warning.filter(|_| found || !retry_missing) {
+                    session.context.warn(warning);
+                }
+                if !found && !retry_missing {
+                    // PostgreSQL takes it for the end of WAL, so the repositories themselves are asked.
+                    return fetch_now(session, request, destination).await;
+                }
+            }
+            Some(Status::Failed { code, message }) if !first => return Err(Failure { code, message }),
+            _ => {}
+        }
+        if found {
+            deliver(&spool.path(&name), destination)?;
+            session.context.info(format!("found {name} in the archive asynchronously"));
+        }
+        let enough = found && get_ahead::is_half_full(&spool.list()?, request.segment_size, queue_max_bytes);
+        if !started && !enough {
+            let next = if found { segment.next(request.segment_size) } else { Some(segment) };
+            started = match next {
+                Some(next) => start(session, &spool, &name, next, request, queue_max_bytes)?,
+                None => false,
+            };
+        }
+        if found {
+            return Ok(Outcome::Done);
+        }
+        // Nobody is about to bring it: another's background half works on something else, or ours is gone.
+        if !first && !session.owns_lock(LockType::Archive)? {
+            return fetch_now(session, request, destination).await;
+        }
+        if !waiting.more().await {
+            return Err(Failure::new(
+                ErrorKind::ArchiveTimeout,
+                format!(
+                    "unable to get WAL file '{name}' from the archive asynchronously after {} second(s)\n\
+                     HINT: check '{}' for errors.",
+                    waiting.limit().as_secs_f64(),
+                    session.background_log().display()
+                ),
+            ));
+        }
+    }
+}
+
+/// Whether the file of the spool is the segment; one that is not is removed (faults.md GE07).
+fn usable(session: &Session, spool: &Spool, segment: WalSegmentName, request: GetRequest) -> Result<bool, Failure> {
+    let name = segment.to_string();
+    match get_ahead::check_segment(&spool.path(&name), segment, request.cluster, request.segment_size) {
+        Ok(()) => Ok(true),
+        Err(error) => {
+            session.context.warn(format!("fetched again: {}", error.message()));
+            spool.remove(&name)?;
+            Ok(false)
+        }
+    }
+}
+
+/// Moves the file to its destination; where that is another file system, copies it.
+fn deliver(from: &Path, destination: &Path) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| {
+        Failure::new(
+            ErrorKind::FileMove,
+            format!("unable to move '{}' to '{}': {error}", from.display(), destination.display()),
+        )
+    };
+    match fs::rename(from, destination) {
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+            get_ahead::copy(from, destination)?;
+            fs::remove_file(from).map_err(failed)
+        }
+        moved => moved.map_err(failed),
+    }
+}
+
+/// Starts the background half, unless there is one; tells whether it did.
+fn start(
+    session: &Session,
+    spool: &Spool,
+    name: &str,
+    next: WalSegmentName,
+    request: GetRequest,
+    queue_max_bytes: u64,
+) -> Result<bool, Failure> {
+    let Some(locks) = session.try_lock(&[LockType::Archive])? else { return Ok(false) };
+    spool.create()?;
+    let plan = get_ahead::plan_queue(next, request.segment_size, queue_max_bytes, &spool.list()?);
+    plan.remove.iter().try_for_each(|file| spool.remove(file))?;
+    spool.clear_errors(name)?;
+    drop(locks);
+    if plan.need.is_empty() {
+        return Ok(false);
+    }
+    let need: Vec<String> = plan.need.iter().map(ToString::to_string).collect();
+    background::start(session, &need)?;
+    Ok(true)
+}
+
+/// The background half: fetches the segments that it was started for.
+pub async fn run_background(session: &Session) -> Result<Outcome, Failure> {
+    background::detach();
+    let _locks = session.lock(&[LockType::Archive])?;
+    let spool = Spool::get(&session.spool_path()?, &session.stanza()?);
+    match fetch_queue(session, &spool).await {
+        Ok(()) => Ok(Outcome::Done),
+        Err(failure) => {
+            spool.write_error(None, failure.code, &failure.message)?;
+            Err(failure)
+        }
+    }
+}
+
+async fn fetch_queue(session: &Session, spool: &Spool) -> Result<(), Failure> {
+    let names = session.parsed.parameters.iter().map(|name| {
+        WalSegmentName::parse(name).map_err(|error| Failure::new(ErrorKind::ParamInvalid, error.to_string()))
+    });
+    let segments = names.collect::<Result<Vec<_>, _>>()?;
+    let control = session.control_file(&session.require_pg_path()?)?;
+    let options = GetAheadOptions {
+        cluster: ClusterIdentity { version: control.version(), system_id: control.system_id() },
+        segment_size: control.wal_segment_size(),
+        workers: session.workers(),
+    };
+    Ok(get_ahead::fetch(&session.repositories()?, spool, &segments, &options, &session.context).await?)
 }

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pgbr_config::{OptionSet, RepoOptions, opt};
+use pgbr_config::{OptionSet, RepoIndex, RepoOptions, opt};
 use pgbr_repo::command::backup::{
-    ArchiveCheck, BackupOptions, BundleOptions, PageOptions, RecordedOptions, Servers, Standby, backup,
+    ArchiveCheck, BackupOptions, BlockOptions, BlockRules, BundleOptions, PageOptions, RecordedOptions, Servers,
+    Standby, backup,
 };
 use pgbr_repo::db::Database;
 use pgbr_repo::error::ErrorKind;
@@ -27,7 +28,6 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
         session.context.info(format!("repo option not specified, defaulting to repo{}", index.number()));
     }
     let repo = options.repo(index);
-    refuse_unfinished(&repo)?;
     let connected = connect(session).await?;
     let path_of = |connected: &Connected| -> Result<PathBuf, Failure> {
         Ok(options.pg(connected.index).require(opt::PG_PATH)?.into())
@@ -71,18 +71,6 @@ fn servers<'a>(leader: &'a Connected, helper: Option<(&'a Connected, &'a Path)>)
     }
 }
 
-/// Refuses by name what would change the result and is not there yet.
-fn refuse_unfinished(repo: &RepoOptions<'_>) -> Result<(), Failure> {
-    let unfinished = [("repo-block", repo.boolean(opt::REPO_BLOCK))];
-    match unfinished.into_iter().find(|(_, is_on)| *is_on) {
-        Some((name, _)) => Err(Failure::new(
-            ErrorKind::FeatureNotSupported,
-            format!("option '{name}' is not implemented yet; COMPATIBILITY.md says what is"),
-        )),
-        None => Ok(()),
-    }
-}
-
 fn backup_options(session: &Session, repo: &RepoOptions<'_>, pg_path: PathBuf) -> Result<BackupOptions, Failure> {
     let options = session.options();
     let archive_check = options.boolean(opt::ARCHIVE_CHECK).then(|| ArchiveCheck {
@@ -115,7 +103,10 @@ fn backup_options(session: &Session, repo: &RepoOptions<'_>, pg_path: PathBuf) -
         links: LinkPolicy::Any,
         compress: session.compression()?,
         bundle,
+        block: block_options(repo, repo_number(options))?,
+        delta: options.boolean(opt::DELTA),
         resume: options.boolean(opt::RESUME),
+        manifest_save_threshold_bytes: options.size_bytes(opt::MANIFEST_SAVE_THRESHOLD).unwrap_or(1024 * 1024 * 1024),
         symlinks: repo.boolean(opt::REPO_SYMLINK),
         annotations: annotations(options)?,
         time_zone: jiff::tz::TimeZone::system(),
@@ -123,10 +114,74 @@ fn backup_options(session: &Session, repo: &RepoOptions<'_>, pg_path: PathBuf) -
         recorded: RecordedOptions {
             buffer_size_bytes: options.size_bytes(opt::BUFFER_SIZE).unwrap_or(1024 * 1024),
             compress_level_network: network_level.unwrap_or_default(),
-            delta: options.boolean(opt::DELTA),
             hardlink: repo.boolean(opt::REPO_HARDLINK),
         },
     })
+}
+
+/// How files are cut into blocks, if they are.
+fn block_options(repo: &RepoOptions<'_>, index: u16) -> Result<Option<BlockOptions>, Failure> {
+    if !repo.boolean(opt::REPO_BLOCK) {
+        return Ok(None);
+    }
+    let name = |key: &str| format!("repo{index}-{key}");
+    let mut rules = BlockRules::default();
+    let sizes = repo.hash(opt::REPO_BLOCK_SIZE_MAP);
+    if !sizes.is_empty() {
+        let sizes = pairs(sizes, &name("block-size-map"), size_u64, size_u32)?;
+        rules = rules.with_sizes(sizes).map_err(|error| invalid(&error.to_string(), &name("block-size-map")))?;
+    }
+    let factors = repo.hash(opt::REPO_BLOCK_AGE_MAP);
+    if !factors.is_empty() {
+        rules = rules.with_factors(pairs(factors, &name("block-age-map"), number, number)?);
+    }
+    let checksums = repo.hash(opt::REPO_BLOCK_CHECKSUM_SIZE_MAP);
+    if !checksums.is_empty() {
+        let checksums = pairs(checksums, &name("block-checksum-size-map"), size_u32, number)?;
+        rules = rules
+            .with_checksums(checksums)
+            .map_err(|error| invalid(&error.to_string(), &name("block-checksum-size-map")))?;
+    }
+    Ok(Some(BlockOptions {
+        rules,
+        size_super_full_bytes: repo.size_bytes(opt::REPO_BLOCK_SIZE_SUPER_FULL).unwrap_or(1024 * 1024),
+        size_super_bytes: repo.size_bytes(opt::REPO_BLOCK_SIZE_SUPER).unwrap_or(256 * 1024),
+    }))
+}
+
+/// The number of the repository, for messages.
+fn repo_number(options: &OptionSet) -> u16 {
+    options.repo_named().or(options.repo_default()).map_or(1, RepoIndex::number)
+}
+
+/// The pairs of a map of numbers.
+fn pairs<K, V>(
+    map: &[(String, String)],
+    option: &str,
+    key: impl Fn(&str) -> Option<K>,
+    value: impl Fn(&str) -> Option<V>,
+) -> Result<Vec<(K, V)>, Failure> {
+    let pair = |(own_key, own_value): &(String, String)| {
+        let key = key(own_key).ok_or_else(|| invalid(own_key, option))?;
+        Ok((key, value(own_value).ok_or_else(|| invalid(own_value, option))?))
+    };
+    map.iter().map(pair).collect()
+}
+
+fn size_u64(text: &str) -> Option<u64> {
+    pgbr_config::value::size_bytes(text).and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0)
+}
+
+fn size_u32(text: &str) -> Option<u32> {
+    size_u64(text).and_then(|size| u32::try_from(size).ok())
+}
+
+fn number<N: std::str::FromStr>(text: &str) -> Option<N> {
+    text.parse().ok()
+}
+
+fn invalid(value: &str, option: &str) -> Failure {
+    Failure::new(ErrorKind::OptionInvalidValue, format!("'{value}' is not valid for '{option}' option"))
 }
 
 fn backup_type(options: &OptionSet) -> Result<BackupType, Failure> {

@@ -18,15 +18,9 @@ use crate::session::Session;
 pub fn start(session: &Session) -> Result<Outcome, Failure> {
     let stanza = session.options().text(opt::STANZA);
     let file = lock::stop_file(&session.lock_path(), stanza);
-    match fs::remove_file(&file) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let of = stanza.map_or_else(String::new, |stanza| format!(" for stanza {stanza}"));
-            session.context.warn(format!("stop file does not exist{of}"));
-        }
-        Err(error) => {
-            return Err(Failure::new(ErrorKind::FileRemove, format!("unable to remove '{}': {error}", file.display())));
-        }
+    if !lock::remove_if_there(&file)? {
+        let of = stanza.map_or_else(String::new, |stanza| format!(" for stanza {stanza}"));
+        session.context.warn(format!("stop file does not exist{of}"));
     }
     Ok(Outcome::Done)
 }
@@ -68,17 +62,17 @@ fn end_running(session: &Session, lock_path: &Path, stanza: Option<&str>) -> Res
     let mut ended = Vec::new();
     for name in names {
         let path = lock_path.join(&name);
-        let Some(held) = lock::holder_of(&path) else {
+        let Some(pid) = lock::holder_of(&path).and_then(|held| held.pid) else {
             session.context.warn(format!("unable to read lock file {}", path.display()));
             continue;
         };
-        if ended.contains(&held.pid) {
+        if ended.contains(&pid) {
             continue;
         }
-        ended.push(held.pid);
-        match Pid::from_raw(held.pid).map(|pid| kill_process(pid, Signal::TERM)) {
-            Some(Ok(())) => session.context.info(format!("sent term signal to process {}", held.pid)),
-            _ => session.context.warn(format!("unable to send term signal to process {}", held.pid)),
+        ended.push(pid);
+        match Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::TERM)) {
+            Some(Ok(())) => session.context.info(format!("sent term signal to process {pid}")),
+            _ => session.context.warn(format!("unable to send term signal to process {pid}")),
         }
     }
     Ok(())

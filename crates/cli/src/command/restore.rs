@@ -6,13 +6,13 @@ use std::path::PathBuf;
 
 use jiff::tz::TimeZone;
 use pgbr_config::{OptionSet, opt, render};
-use pgbr_repo::command::restore::recovery::{RecoveryOptions, RecoveryTarget, RecoveryType, TargetAction};
+use pgbr_repo::command::restore::recovery::{RecoveryOptions, TargetAction};
 use pgbr_repo::command::restore::{DatabaseChoice, PageErrors, RestoreOptions, restore};
 use pgbr_repo::error::ErrorKind;
-use pgbr_repo::format::BackupLabel;
 use pgbr_repo::pgdata::{LinkPolicy, MapOptions};
 
 use crate::exit::{Failure, Outcome};
+use crate::goal::{recovery_type, set};
 use crate::repositories::chosen;
 use crate::session::Session;
 
@@ -62,17 +62,6 @@ fn map(session: &Session) -> Result<MapOptions, Failure> {
     })
 }
 
-/// A text that is no label names no backup.
-fn set(options: &OptionSet) -> Result<Option<BackupLabel>, Failure> {
-    let label = |text: &str| {
-        BackupLabel::parse(text).map_err(|_| {
-            Failure::new(ErrorKind::BackupSetInvalid, format!("backup set {} is not valid", text.escape_debug()))
-        })
-    };
-    // "latest" is the default, and means that nobody named one.
-    options.text(opt::SET).filter(|_| options.is_given(opt::SET)).map(label).transpose()
-}
-
 /// The repository is chosen later: the smallest gap suits all of them.
 fn read_over_bytes(options: &OptionSet) -> u64 {
     let gaps =
@@ -88,22 +77,8 @@ fn spool(session: &Session) -> Result<Option<PathBuf>, Failure> {
 
 fn recovery(session: &Session) -> Result<RecoveryOptions, Failure> {
     let options = session.options();
-    let target = |kind| -> Result<RecoveryType, Failure> {
-        Ok(RecoveryType::Target(kind, options.require(opt::TARGET)?.to_owned()))
-    };
-    let recovery_type = match options.string_id(opt::TYPE) {
-        Some("immediate") => RecoveryType::Immediate,
-        Some("standby") => RecoveryType::Standby,
-        Some("preserve") => RecoveryType::Preserve,
-        Some("none") => RecoveryType::None,
-        Some("lsn") => target(RecoveryTarget::Lsn)?,
-        Some("name") => target(RecoveryTarget::Name)?,
-        Some("time") => target(RecoveryTarget::Time)?,
-        Some("xid") => target(RecoveryTarget::Xid)?,
-        _ => RecoveryType::Default,
-    };
     Ok(RecoveryOptions {
-        recovery_type,
+        recovery_type: recovery_type(options)?,
         target_exclusive: options.boolean(opt::TARGET_EXCLUSIVE),
         target_action: match options.string_id(opt::TARGET_ACTION) {
             Some("promote") => TargetAction::Promote,

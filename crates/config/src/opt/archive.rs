@@ -9,11 +9,11 @@ options! {
     ARCHIVE_ASYNC: Key<Boolean> = global("archive-async", AG.with(AP)).default("n").background();
 
     "bytes of WAL that archive-get may fetch ahead"
-    ARCHIVE_GET_QUEUE_MAX: Key<Size> = global("archive-get-queue-max", AG)
+    ARCHIVE_GET_QUEUE_MAX: Key<Size> = global("archive-get-queue-max", AG.with(SE))
         .default("128MiB").range("0B", "4PiB").background();
 
     "compare version and system identifier of each segment with the stanza"
-    ARCHIVE_HEADER_CHECK: Key<Boolean> = global("archive-header-check", AP).default("y").background();
+    ARCHIVE_HEADER_CHECK: Key<Boolean> = global("archive-header-check", AP.with(SE)).default("y").background();
 
     "ask again for a segment that a background run did not find"
     ARCHIVE_MISSING_RETRY: Key<Boolean> = global("archive-missing-retry", AG).default("y");
@@ -29,4 +29,7 @@ options! {
     "end archive-get with exit code 200 on every error, and where later segments show that WAL has a hole; PostgreSQL \
      takes codes up to 125 for the end of WAL and opens the cluster, and stops at those above"
     RECOVERY_STOP_ON_ERROR: Key<Boolean> = global("recovery-stop-on-error", AG).default("n").own();
+
+    "socket of the resident archiver (default: STANZA-serve.sock in lock-path)"
+    SERVE_SOCKET: Key<Path> = global("serve-socket", AG.with(AP).with(SE)).optional().own();
 }

@@ -10,7 +10,7 @@ options! {
     ANNOTATION: Key<Hash> = global("annotation", AN.with(BK)).optional().except(&[on(AN).required()]);
 
     "a backup counts only when all WAL it needs is archived"
-    ARCHIVE_CHECK: Key<Boolean> = global("archive-check", AP.with(BK).with(CK))
+    ARCHIVE_CHECK: Key<Boolean> = global("archive-check", AP.with(BK).with(CK).with(SE))
         .default("y").background().except(&[on(BK).when("online", &["y"]).otherwise("n")]);
 
     "store that WAL within the backup as well"
@@ -18,7 +18,7 @@ options! {
         .default("n").except(&[on(BK).when("archive-check", &["y"]).otherwise("n")]);
 
     "refuse archive_mode=always"
-    ARCHIVE_MODE_CHECK: Key<Boolean> = global("archive-mode-check", AP.with(BK).with(CK))
+    ARCHIVE_MODE_CHECK: Key<Boolean> = global("archive-mode-check", AP.with(BK).with(CK).with(SE))
         .default("y").when("archive-check", &["y"]).otherwise("n").background();
 
     "read data files from a standby: no, yes, or yes if there is one"

@@ -29,10 +29,10 @@ options! {
     CMD_SSH: Key<Text> = global("cmd-ssh", REPOSITORY).default("ssh").background().refused(why::SSH);
 
     "old switch for compression; compress-type has replaced it"
-    COMPRESS: Key<Boolean> = global("compress", AP.with(BK)).default("y");
+    COMPRESS: Key<Boolean> = global("compress", AP.with(BK).with(SE)).default("y");
 
     "effort of the compressor; its meaning depends on compress-type"
-    COMPRESS_LEVEL: Key<Integer> = global("compress-level", AP.with(BK))
+    COMPRESS_LEVEL: Key<Integer> = global("compress-level", AP.with(BK).with(SE))
         .default_by(&[("bz2", "9"), ("gz", "6"), ("lz4", "1"), ("zst", "3")])
         .optional()
         .range_by(&[("bz2", "1", "9"), ("gz", "-1", "9"), ("lz4", "-5", "12"), ("zst", "-7", "22")])
@@ -43,7 +43,7 @@ options! {
         .default("1").range("-5", "12").background().idle(why::PROTOCOL);
 
     "compression of files in the repository"
-    COMPRESS_TYPE: Key<StringId> = global("compress-type", AP.with(BK))
+    COMPRESS_TYPE: Key<StringId> = global("compress-type", AP.with(BK).with(SE))
         .default("gz").allowed(&["none", "bz2", "gz", "lz4", "zst"]).background();
 
     "compare by checksum rather than by size and time"
@@ -78,7 +78,7 @@ options! {
         .default("31m").range("100ms", "7d").background().idle(why::PROTOCOL);
 
     "directory in which background archiving keeps its state"
-    SPOOL_PATH: Key<Path> = global("spool-path", AG.with(AP).with(RE))
+    SPOOL_PATH: Key<Path> = global("spool-path", AG.with(AP).with(RE).with(SE))
         .default("/var/spool/pgbackrest").background()
         .except(&[on(AG.with(AP)).when("archive-async", &["y"]), on(RE).internal()]);
 }

@@ -39,16 +39,16 @@ options! {
     ONLINE: Key<Boolean> = command_line("online", BK.with(SC).with(SU)).default("y").negatable();
 
     "how the result is printed"
-    OUTPUT: Key<StringId> = command_line("output", IN.with(MF).with(RL).with(VE).with(VN))
+    OUTPUT: Key<StringId> = command_line("output", IN.with(MF).with(PL).with(RL).with(VE).with(VN))
         .default("text").allowed(&["text", "json"])
-        .except(&[on(VE).default("none").allowed(&["none", "text"]), on(VN).default("text").allowed(&["text", "num"])]);
+        .except(&[on(VE).default("none").allowed(&["none", "text", "json"]), on(VN).default("text").allowed(&["text", "num"])]);
 
     "show only files whose bytes are stored in this backup"
     REFERENCE: Key<Text> = command_line("reference", MF).optional();
 
     "label of the backup to work with"
-    SET: Key<Text> = command_line("set", AN.with(EX).with(IN).with(MF).with(RE).with(VE))
-        .optional().except(&[on(AN).required(), on(IN).when_set("stanza"), on(MF.with(RE)).default("latest")]);
+    SET: Key<Text> = command_line("set", AN.with(EX).with(IN).with(MF).with(PL).with(RE).with(VE))
+        .optional().except(&[on(AN).required(), on(IN).when_set("stanza"), on(MF.with(PL).with(RE)).default("latest")]);
 
     "print a report of the configuration"
     REPORT: Key<Boolean> = command_line("report", CK).default("n").internal();
@@ -59,7 +59,7 @@ options! {
         .except(&[on(CK.with(IN).with(ST).with(TO)).optional(), on(RG.with(RL).with(RR)).optional().internal()]);
 
     "where recovery stops: a time, LSN, transaction id or restore point"
-    TARGET: Key<Text> = command_line("target", RE).when("type", &["lsn", "name", "time", "xid"]);
+    TARGET: Key<Text> = command_line("target", PL.with(RE)).when("type", &["lsn", "name", "time", "xid"]);
 
     "what the server does once the target is reached"
     TARGET_ACTION: Key<StringId> = command_line("target-action", RE)
@@ -71,15 +71,15 @@ options! {
         .default("n").when("type", &["lsn", "time", "xid"]);
 
     "timeline that recovery follows"
-    TARGET_TIMELINE: Key<Text> = command_line("target-timeline", RE)
+    TARGET_TIMELINE: Key<Text> = command_line("target-timeline", PL.with(RE))
         .optional().when("type", &["default", "lsn", "name", "standby", "time", "xid"]);
 
     "kind of backup to make or show, or kind of recovery"
-    TYPE: Key<StringId> = command_line("type", BK.with(IN).with(RE))
+    TYPE: Key<StringId> = command_line("type", BK.with(IN).with(PL).with(RE))
         .except(&[
             on(BK).default("incr").allowed(&["full", "diff", "incr"]),
             on(IN).allowed(&["full", "diff", "incr"]).optional(),
-            on(RE)
+            on(PL.with(RE))
                 .default("default")
                 .allowed(&["default", "preserve", "immediate", "standby", "none", "name", "time", "lsn", "xid"]),
         ]);
@@ -119,7 +119,7 @@ options! {
     SORT: Key<StringId> = command_line("sort", RL).default("asc").allowed(&["none", "asc", "desc"]);
 
     "number of the repository to work with, where several are configured"
-    REPO: Key<Integer> = command_line("repo", REPOSITORY.without(AP).without(CK).without(SC).without(SU))
+    REPO: Key<Integer> = command_line("repo", REPOSITORY.without(AP).without(CK).without(SC).without(SE).without(SU))
         .optional().range("1", "256").background();
 
     "number of the cluster that a worker reads"

@@ -135,9 +135,15 @@ struct WantedBlock {
 /// Reads come newest reference first, each in the order of the stored bytes.
 #[must_use]
 pub fn plan_reads(map: &BlockMap, existing: &[BlockChecksum]) -> Vec<DeltaRead> {
+    plan_reads_of(map, |index, item| existing.get(index) != Some(&item.checksum))
+}
+
+/// As [`plan_reads`], for the blocks that `is_wanted` takes by their index in the file.
+#[must_use]
+pub fn plan_reads_of(map: &BlockMap, is_wanted: impl Fn(usize, &BlockMapItem) -> bool) -> Vec<DeltaRead> {
     let geometry = map.geometry();
     let mut wanted: Vec<(usize, &BlockMapItem)> =
-        map.items().iter().enumerate().filter(|(index, item)| existing.get(*index) != Some(&item.checksum)).collect();
+        map.items().iter().enumerate().filter(|(index, item)| is_wanted(*index, item)).collect();
     // Stable, so that the blocks of a super block stay in the order of the file, which is their order inside of it.
     wanted.sort_by_key(|(_, item)| (std::cmp::Reverse(item.reference), item.bundle, item.offset));
     let mut reads: Vec<DeltaRead> = Vec::new();

@@ -185,6 +185,13 @@ fn gunzip_whole(
     Ok((decoded_bytes == Some(size_bytes)).then_some(plain))
 }
 
+/// The compressed bytes of a file that is in memory as a whole, in the standard form, where the encoder for that takes them and
+/// they fit into `room_bytes_max`: gz alone. A caller that gets `None` streams.
+pub fn compress_whole(compress: Compression, plain: &[u8], room_bytes_max: usize, codecs: &Codecs) -> Option<Vec<u8>> {
+    let spec = StoreSpec { compress, cipher: None, form: Form::Standard, pages: None };
+    if compress.kind() == CompressType::Gz { gz_whole(&spec, plain, room_bytes_max, codecs) } else { None }
+}
+
 fn gz_whole(spec: &StoreSpec<'_>, plain: &[u8], room_bytes_max: usize, codecs: &Codecs) -> Option<Vec<u8>> {
     /// What deflate adds to bytes that it cannot compress: 5 for each stored block, and headers.
     const OVERHEAD_BYTES: usize = 256;

@@ -31,10 +31,11 @@ const ARCHIVE: &str = "archive";
 const BACKUP: &str = "backup";
 const ARCHIVE_INFO: &str = "archive.info";
 const BACKUP_INFO: &str = "backup.info";
-const MANIFEST: &str = "backup.manifest";
 const COPY: &str = ".copy";
 const HISTORY_MANIFEST: &str = ".manifest.gz";
 
+/// The name of a manifest in the directory of its backup.
+pub const MANIFEST: &str = "backup.manifest";
 /// The directory of the manifest history below `backup/<stanza>`.
 pub const HISTORY_DIRECTORY: &str = "backup.history";
 /// The directory of the bundles in a backup.

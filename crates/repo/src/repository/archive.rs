@@ -1,18 +1,22 @@
 //! The WAL of one cluster generation: find, list, and the spec to read and write it.
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::filter::Passphrase;
+use crate::filter::order::{self, LoadSpec};
+use crate::filter::{Form, Passphrase};
 use crate::format::{ArchiveId, CompressType, WalObjectName, path};
-use crate::postgres::{Timeline, WalFileName, WalSegmentName};
+use crate::postgres::{Timeline, WalFileName, WalHeader, WalSegmentName, WalSegmentSize};
 use crate::storage::{ByteRange, EntryKind, ListOptions, StorageExt, StoragePath};
-use crate::transfer;
+use crate::transfer::{self, LoadSteps};
 
 use super::open::Repository;
-use super::stored_file::decode_all;
+use super::stored_file::{decode_all, decode_failed};
 use crate::progress::Context;
 
 /// History and backup files are a few hundred bytes; a timeline history grows by a line a promotion.
 const SMALL_FILE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Stored bytes that are taken at once where only the beginning of a segment is wanted.
+const HEADER_PIECE_BYTES: usize = 16 * 1024;
 
 /// The archive of one generation of the cluster in one repository.
 #[derive(Debug, Clone)]
@@ -29,6 +33,17 @@ pub struct ArchivedFile {
     pub path: StoragePath,
     /// The segment's name with checksum and compression; `None` for history and backup files.
     pub segment: Option<WalObjectName>,
+}
+
+/// A segment in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchivedSegment {
+    /// Its name with checksum and compression.
+    pub name: WalObjectName,
+    /// Stored bytes.
+    pub size_bytes: u64,
+    /// When it was archived, seconds since the Unix epoch.
+    pub modified_s: i64,
 }
 
 impl ArchivedFile {
@@ -85,6 +100,27 @@ impl Archive {
         }
     }
 
+    /// Every version of each of these segments, in no order. One listing does for all that share a directory, which is 4 GiB of
+    /// WAL.
+    ///
+    /// # Errors
+    /// The storage's. A segment that is not in the answer is not in the archive.
+    pub async fn find_segments(&self, segments: &[WalSegmentName]) -> Result<Vec<ArchivedFile>> {
+        let mut left = segments.to_vec();
+        left.sort_unstable();
+        let mut files = Vec::new();
+        while let Some(first) = left.first().copied() {
+            let (group, rest): (Vec<_>, Vec<_>) = left.into_iter().partition(|name| name.first16() == first.first16());
+            left = rest;
+            let last = group.last().copied().unwrap_or(first);
+            let found = self.list_segments(first, Some(common_prefix(first, last))).await?;
+            files.extend(found.into_iter().filter(|name| !name.partial && group.contains(&name.segment)).map(|name| {
+                ArchivedFile { path: path::wal_object(self.repository.stanza(), self.id, &name), segment: Some(name) }
+            }));
+        }
+        Ok(files)
+    }
+
     /// The segments of the same 4 GiB of WAL that follow `segment`, first one first (faults.md GE04).
     ///
     /// # Errors
@@ -96,6 +132,68 @@ impl Archive {
         names.sort_unstable();
         names.dedup();
         Ok(names)
+    }
+
+    /// The directories of segments, each by the name that its first segment would have, in ascending order.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn wal_directories(&self) -> Result<Vec<WalSegmentName>> {
+        let directory = path::archive_directory(self.repository.stanza(), self.id);
+        let entries = self.repository.storage().list_all(&directory, &ListOptions::default()).await?;
+        let directories = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
+        let mut names: Vec<WalSegmentName> =
+            directories.filter_map(|entry| WalSegmentName::parse(&format!("{}00000000", entry.name)).ok()).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The whole segments in the directory of `segment`, in ascending order; a segment may be there more than once.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn segments_of(&self, segment: WalSegmentName) -> Result<Vec<ArchivedSegment>> {
+        let directory = path::wal_directory(self.repository.stanza(), self.id, segment);
+        let entries = self.repository.storage().list_all(&directory, &ListOptions::default()).await?;
+        let objects = entries.iter().filter(|entry| entry.kind == EntryKind::Object);
+        Ok(objects
+            .filter_map(|entry| {
+                let name = WalObjectName::parse(&entry.name).filter(|name| !name.partial)?;
+                Some(ArchivedSegment { name, size_bytes: entry.size_bytes, modified_s: entry.modified_s })
+            })
+            .collect())
+    }
+
+    /// The size of segments, as the header of one says; no more of it is read.
+    ///
+    /// # Errors
+    /// The storage's, or [`ErrorKind::Format`] for what is no WAL.
+    pub async fn segment_size(&self, name: &WalObjectName, context: &Context) -> Result<WalSegmentSize> {
+        let path = path::wal_object(self.repository.stanza(), self.id, name);
+        let shown = path.to_string();
+        let file = ArchivedFile { path, segment: Some(*name) };
+        let (compress, passphrase, codecs) = (name.compress, self.passphrase.clone(), context.codecs.clone());
+        let header = self.load(&file, context, move |source| {
+            let spec = LoadSpec {
+                compress,
+                cipher: passphrase.as_ref(),
+                form: Form::Standard,
+                plain_size_max_bytes: Some(WalSegmentSize::MAX.bytes().into()),
+            };
+            let mut chain = order::load(&spec, &codecs).map_err(|error| decode_failed(&shown, &error))?;
+            let mut header = Vec::new();
+            while header.len() < WalHeader::SIZE_BYTES {
+                let Some(piece) = source.next(HEADER_PIECE_BYTES)? else { break };
+                let mut sink = |plain: &[u8]| {
+                    let missing = WalHeader::SIZE_BYTES.saturating_sub(header.len());
+                    header.extend_from_slice(plain.get(..missing.min(plain.len())).unwrap_or_default());
+                    Ok(())
+                };
+                chain.write(&piece, &mut sink).map_err(|error| decode_failed(&shown, &error))?;
+            }
+            WalHeader::parse(&header).map_err(|error| Error::new(ErrorKind::Format, format!("'{shown}': {error}")))
+        });
+        Ok(header.await?.segment_size)
     }
 
     /// The path at which a file is to be stored.
@@ -152,7 +250,7 @@ impl Archive {
             .max())
     }
 
-    /// Reads an archived file from its start to its end through `job`, which gets the stored bytes.
+    /// Reads an archived file from its start through `job`, which takes of the stored bytes what it needs.
     ///
     /// # Errors
     /// The storage's, or the job's.
@@ -163,6 +261,14 @@ impl Archive {
     {
         let storage = self.repository.storage().as_ref();
         transfer::load(storage, &file.path, ByteRange::ALL, None, &context.budget, job).await
+    }
+
+    /// Reads an archived file from its start to its end through `job`, a step at a time.
+    ///
+    /// # Errors
+    /// The storage's, or the job's.
+    pub async fn load_steps<J: LoadSteps>(&self, file: &ArchivedFile, context: &Context, job: J) -> Result<J::Result> {
+        transfer::load_steps(self.repository.storage().as_ref(), &file.path, &context.budget, job).await
     }
 
     async fn find_segment(&self, segment: WalSegmentName, partial: bool) -> Result<Vec<ArchivedFile>> {
@@ -193,4 +299,10 @@ impl Archive {
         let exists = self.repository.storage().exists(&path).await?;
         Ok(if exists { vec![ArchivedFile { path, segment: None }] } else { Vec::new() })
     }
+}
+
+/// What both names begin with, and so every name between them.
+fn common_prefix(first: WalSegmentName, last: WalSegmentName) -> String {
+    let (first, last) = (first.to_string(), last.to_string());
+    first.chars().zip(last.chars()).take_while(|(one, other)| one == other).map(|(one, _)| one).collect()
 }

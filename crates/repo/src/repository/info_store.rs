@@ -1,17 +1,14 @@
-//! archive.info and backup.info: the main file or its copy is read, both are written, the main one first
-//! (repository-format.md §2.4).
-
-use bytes::Bytes;
+//! Reading archive.info and backup.info: the main file, or its copy when that cannot be used (repository-format.md §2.4).
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::filter::{Compression, Passphrase};
+use crate::filter::Passphrase;
 use crate::format::{ArchiveInfo, BackupInfo, CipherPass, CompressType, FormatError, path};
 use crate::progress::Context;
-use crate::storage::{StorageExt, StoragePath};
+use crate::storage::{ObjectVersion, StorageExt, StoragePath};
 
 use super::archive::Archive;
-use super::open::{Repository, WritableRepository};
-use super::stored_file::{decode_all, encode_all};
+use super::open::Repository;
+use super::stored_file::decode_all;
 
 /// The largest info file that is read: some 100,000 backups.
 pub const INFO_BYTES_MAX: usize = 128 * 1024 * 1024;
@@ -42,6 +39,22 @@ impl Repository {
                 .hint("backup.info cannot be opened and is required to perform a backup.")
                 .hint("has a stanza-create been performed?")
         })
+    }
+
+    /// Reads one file of archive.info and its copy: `file` says which.
+    ///
+    /// # Errors
+    /// As for [`Repository::archive_info`], of this file alone.
+    pub async fn archive_info_file(&self, file: &StoragePath, context: &Context) -> Result<ArchiveInfo> {
+        self.load_one(file, &ArchiveInfo::parse, context).await.content
+    }
+
+    /// Reads one file of backup.info and its copy: `file` says which.
+    ///
+    /// # Errors
+    /// As for [`Repository::archive_info`], of this file alone.
+    pub async fn backup_info_file(&self, file: &StoragePath, context: &Context) -> Result<BackupInfo> {
+        self.load_one(file, &BackupInfo::parse, context).await.content
     }
 
     /// The archive of the current generation, with its passphrase.
@@ -84,11 +97,24 @@ impl Repository {
         parse: impl Fn(&[u8]) -> Result<T, FormatError>,
         context: &Context,
     ) -> Result<T> {
-        let first = match self.load_one(main, &parse, context).await {
+        let found = self.load_one(main, &parse, context).await;
+        self.or_copy(main, name, found.content, &parse, context).await
+    }
+
+    /// The copy where the main file cannot be used.
+    pub(super) async fn or_copy<T>(
+        &self,
+        main: &StoragePath,
+        name: &str,
+        found: Result<T>,
+        parse: impl Fn(&[u8]) -> Result<T, FormatError>,
+        context: &Context,
+    ) -> Result<T> {
+        let first = match found {
             Ok(info) => return Ok(info),
             Err(error) => error,
         };
-        match self.load_one(&path::copy_of(main), &parse, context).await {
+        match self.load_one(&path::copy_of(main), &parse, context).await.content {
             Ok(info) => {
                 context.warn(format!("{}: {name} cannot be used, its copy is: {}", self.index(), first.listed()));
                 Ok(info)
@@ -97,16 +123,21 @@ impl Repository {
         }
     }
 
-    async fn load_one<T>(
+    /// One file of a pair, and which version of it that was.
+    pub(super) async fn load_one<T>(
         &self,
         file: &StoragePath,
         parse: impl Fn(&[u8]) -> Result<T, FormatError>,
         context: &Context,
-    ) -> Result<T> {
-        let stored = self.storage().read_all(file, INFO_BYTES_MAX).await?;
+    ) -> Found<T> {
+        let (stored, info) = match self.storage().read_all_versioned(file, INFO_BYTES_MAX).await {
+            Ok(read) => read,
+            Err(error) => return Found { content: Err(error.into()), version: None },
+        };
         let limit = INFO_BYTES_MAX as u64;
-        let plain = decode_all(file.as_str(), &stored, CompressType::None, self.passphrase(), limit, &context.codecs)?;
-        parse(&plain).map_err(|error| self.format_failed(file, &error))
+        let plain = decode_all(file.as_str(), &stored, CompressType::None, self.passphrase(), limit, &context.codecs);
+        let parsed = |plain: Vec<u8>| parse(&plain).map_err(|error| self.format_failed(file, &error));
+        Found { content: plain.and_then(parsed), version: info.version }
     }
 
     /// The error for a file that is not in its format; a wrong passphrase decrypts to such a file now and then.
@@ -117,31 +148,12 @@ impl Repository {
     }
 }
 
-impl WritableRepository {
-    /// Writes archive.info and its copy: the same bytes, the main file first.
-    ///
-    /// # Errors
-    /// The storage's. After an error the main file may be newer than the copy, which readers accept.
-    pub async fn save_archive_info(&self, info: &ArchiveInfo, context: &Context) -> Result<()> {
-        self.save_info(&path::archive_info(self.stanza()), &info.write(), context).await
-    }
-
-    /// Writes backup.info and its copy: the same bytes, the main file first.
-    ///
-    /// # Errors
-    /// As for [`WritableRepository::save_archive_info`].
-    pub async fn save_backup_info(&self, info: &BackupInfo, context: &Context) -> Result<()> {
-        self.save_info(&path::backup_info(self.stanza()), &info.write(), context).await
-    }
-
-    async fn save_info(&self, main: &StoragePath, plain: &[u8], context: &Context) -> Result<()> {
-        let random = context.random.as_ref();
-        let stored: Bytes =
-            encode_all(main.as_str(), plain, Compression::NONE, self.passphrase(), &context.codecs, random)?;
-        self.storage().write_all(main, stored.clone()).await?;
-        self.storage().write_all(&path::copy_of(main), stored).await?;
-        Ok(())
-    }
+/// One file of a pair as it was found.
+pub(super) struct Found<T> {
+    /// What is in it, or why that is not known.
+    pub(super) content: Result<T>,
+    /// The version that was read; `None` where there is no file, or the store has no versions.
+    pub(super) version: Option<ObjectVersion>,
 }
 
 /// One error out of two: a file that is there and damaged tells more than one that is missing.

@@ -8,11 +8,11 @@ use super::open::{Repository, WritableRepository};
 use super::stored_file::{decode_failed, encode_failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::order::{self, LoadSpec, StoreSpec};
-use crate::filter::{Compression, FilterError, Form, Passphrase, SinkClosed};
+use crate::filter::{Compression, Digest, FilterError, Form, Passphrase, SinkClosed};
 use crate::format::manifest::{Manifest, ManifestReader};
 use crate::format::{BackupInfo, BackupLabel, CompressType, FormatError, path};
 use crate::progress::Context;
-use crate::storage::{ByteRange, Condition, Durability, StoragePath};
+use crate::storage::{ByteRange, Condition, Durability, ObjectInfo, StoragePath};
 use crate::transfer::{self, StoreTarget};
 
 /// The largest manifest that is read: some ten million files.
@@ -92,6 +92,20 @@ impl Repository {
         passphrase: Option<&Passphrase>,
         context: &Context,
     ) -> Result<Manifest> {
+        Ok(self.manifest_file_with_digest(label, file, passphrase, context).await?.0)
+    }
+
+    /// As [`Repository::manifest_file`], with the digest of its plain bytes: equal for a manifest and its copy.
+    ///
+    /// # Errors
+    /// As for [`Repository::manifest_file`].
+    pub async fn manifest_file_with_digest(
+        &self,
+        label: &BackupLabel,
+        file: ManifestFile,
+        passphrase: Option<&Passphrase>,
+        context: &Context,
+    ) -> Result<(Manifest, Digest)> {
         let path = manifest_path(self, label, file);
         let (name, passphrase, codecs) = (path.to_string(), passphrase.cloned(), context.codecs.clone());
         let parsed =
@@ -117,7 +131,7 @@ impl Repository {
                 Ok(match (refused, decoded) {
                     (Some(error), _) => Err(error),
                     (None, Err(error)) => return Err(error),
-                    (None, Ok(_)) => reader.finish(),
+                    (None, Ok(report)) => reader.finish().map(|manifest| (manifest, report.plain)),
                 })
             });
         parsed.await?.map_err(|error| self.format_failed(&path, &error))
@@ -134,7 +148,7 @@ impl WritableRepository {
         manifest: &Arc<Manifest>,
         passphrase: Option<&Passphrase>,
         context: &Context,
-    ) -> Result<()> {
+    ) -> Result<ObjectInfo> {
         let path = path::manifest_copy(self.stanza(), &manifest.label());
         self.store_manifest(manifest, path, Compression::NONE, passphrase, context).await
     }
@@ -187,7 +201,7 @@ impl WritableRepository {
         let path = path::history_manifest(self.stanza(), &manifest.label());
         let compress = Compression::new(CompressType::Gz, HISTORY_LEVEL)
             .map_err(|error| Error::new(ErrorKind::Assert, error.to_string()))?;
-        self.store_manifest(manifest, path, compress, passphrase, context).await
+        self.store_manifest(manifest, path, compress, passphrase, context).await.map(drop)
     }
 
     async fn store_manifest(
@@ -197,19 +211,18 @@ impl WritableRepository {
         compress: Compression,
         passphrase: Option<&Passphrase>,
         context: &Context,
-    ) -> Result<()> {
+    ) -> Result<ObjectInfo> {
         let (name, manifest, passphrase) = (path.to_string(), Arc::clone(manifest), passphrase.cloned());
         let (codecs, random) = (context.codecs.clone(), Arc::clone(&context.random));
-        transfer::store(self.target(path), &context.budget, move |out| {
+        let stored = transfer::store(self.target(path), &context.budget, move |out| {
             let spec = StoreSpec { compress, cipher: passphrase.as_ref(), form: Form::Standard, pages: None };
             let failed = |error: FilterError| encode_failed(&name, &error);
             let mut chain = order::store(&spec, &codecs, random.as_ref()).map_err(failed)?;
             manifest.write(&mut |bytes| chain.write(bytes, &mut |stored| out.write(stored))).map_err(failed)?;
             chain.finish(&mut |stored| out.write(stored)).map_err(failed)?;
             Ok(())
-        })
-        .await
-        .map(drop)
+        });
+        stored.await?.object.ok_or_else(|| Error::new(ErrorKind::Assert, "a manifest was not stored"))
     }
 
     fn target(&self, path: StoragePath) -> StoreTarget {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 
 use super::{
@@ -48,6 +48,33 @@ pub trait StorageExt: Storage {
         limit_bytes: usize,
     ) -> impl Future<Output = Result<(Bytes, ObjectInfo), StorageError>> + Send {
         async move { collect(path, self.read(path, ByteRange::ALL, None).await?, limit_bytes).await }
+    }
+
+    /// A part of an object, exactly `length_bytes` from `offset` on.
+    ///
+    /// # Errors
+    /// As [`Storage::read`]: for an object that ends before, [`ErrorClass::Permanent`].
+    fn read_range(
+        &self,
+        path: &StoragePath,
+        offset: u64,
+        length_bytes: usize,
+    ) -> impl Future<Output = Result<Bytes, StorageError>> + Send {
+        async move {
+            let range = ByteRange { offset, length: u64::try_from(length_bytes).ok() };
+            let mut body = self.read(path, range, None).await?.body;
+            let mut all = BytesMut::new();
+            while let Some(piece) = body.next().await {
+                all.extend_from_slice(&piece?);
+            }
+            match all.len() == length_bytes {
+                true => Ok(all.freeze()),
+                false => {
+                    let what = format!("{length_bytes} bytes from {offset} wanted, {} arrived", all.len());
+                    Err(StorageError::new(ErrorClass::Transient, Operation::Read, path, what))
+                }
+            }
+        }
     }
 
     /// As [`StorageExt::read_all`]; `None` only if the store positively says that there is no such object.

@@ -21,6 +21,8 @@ use super::{
 pub enum ConditionSupport {
     /// It checks them.
     Checked,
+    /// It checks them and is not known to: a store of which nothing was found out yet.
+    Unproven,
     /// It writes as if there were none, and says nothing.
     Ignored,
     /// It refuses the request.
@@ -158,6 +160,7 @@ impl MemoryStorage {
             Condition::None => true,
             Condition::Absent => there.is_none(),
             Condition::Version(version) => there.is_some_and(|object| object.version == *version),
+            Condition::Never => false,
         };
         if holds {
             Ok(())

@@ -22,6 +22,8 @@ pub mod retry;
 #[cfg(not(fuzzing))]
 pub mod s3;
 mod upload;
+#[cfg(test)]
+pub(crate) mod watched;
 
 use std::fmt::{self, Debug};
 use std::future::Future;
@@ -293,6 +295,9 @@ pub enum Condition {
     Absent,
     /// The object still has this version.
     Version(ObjectVersion),
+    /// What never holds: a store that checks conditions refuses and changes nothing, one that ignores them writes. Tells
+    /// the two apart by a write that is wanted anyway.
+    Never,
 }
 
 /// When a written object must survive a power failure.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
+use super::budget::Reservation;
 use super::{Budget, PIECE_BYTES, QUEUE_PIECES};
 use crate::error::{Error, ErrorKind};
 use crate::filter::SinkClosed;
@@ -77,8 +78,13 @@ pub struct StoreTarget {
 }
 
 impl StoreTarget {
+    /// Waits until there is memory for the upload, and for `job_bytes` that the job itself holds.
+    pub async fn reserve(&self, job_bytes: usize, budget: &Budget) -> Reservation {
+        budget.reserve(self.memory_bytes().saturating_add(job_bytes)).await
+    }
+
     /// What the upload may hold at once: the part that is filled, the one that is sent, and the queue.
-    fn memory_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         let capabilities = self.storage.capabilities();
         let part_bytes = (capabilities.part_size_bytes)(1, capabilities.part_base_bytes);
         let upload_bytes = match self.size_max_bytes.map(usize::try_from) {
@@ -109,7 +115,19 @@ where
     T: Send + 'static,
     F: FnOnce(&mut PieceWriter) -> Result<T, Error> + Send + 'static,
 {
-    let reservation = budget.reserve(target.memory_bytes()).await;
+    let reservation = target.reserve(0, budget).await;
+    store_within(target, reservation, job).await
+}
+
+/// [`store`] within memory that is reserved already.
+///
+/// # Errors
+/// As for [`store`].
+pub async fn store_within<T, F>(target: StoreTarget, reservation: Reservation, job: F) -> Result<Stored<T>, Error>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut PieceWriter) -> Result<T, Error> + Send + 'static,
+{
     let (sender, receiver) = mpsc::channel(QUEUE_PIECES);
     let worker = tokio::task::spawn_blocking(move || {
         let mut writer = PieceWriter::new(sender);

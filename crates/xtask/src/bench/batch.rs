@@ -2,16 +2,18 @@
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use pgbr_testkit::conf::Conf;
 use pgbr_testkit::engine::Engine;
 use pgbr_testkit::user;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::case::{Case, Mode};
 use super::detached;
+use super::memory::Peak;
 use super::store::{Requests, Store};
 use super::wal_set::WalSet;
 use crate::Failure;
@@ -31,6 +33,8 @@ pub(super) struct Measured {
     /// From start to end of each command.
     pub(super) pushes: Vec<Duration>,
     pub(super) requests: Requests,
+    /// The resident engine's memory, where one ran.
+    pub(super) resident: Option<Peak>,
     pub(super) stored_bytes: u64,
 }
 
@@ -59,16 +63,15 @@ impl Ground<'_> {
     /// Makes a stanza, pushes all segments, checks that they are there, and removes the repository.
     pub(super) fn run(&mut self, case: &Case, mode: Mode) -> Result<Measured, Failure> {
         let engine = if mode.is_ours() { self.ours } else { self.stock };
-        let data = match mode {
-            Mode::StockAsync => self.data_with_status()?,
-            _ => self.wal.data().to_owned(),
-        };
-        let stanza = self.stanza(engine, case, mode == Mode::StockAsync, data)?;
+        let data = if mode.is_ahead() { self.data_with_status()? } else { self.wal.data().to_owned() };
+        let stanza = self.stanza(engine, case, mode, data)?;
         let (requests, cpu_s) = (self.store.requests()?, children_cpu_s()?);
+        let resident = (mode == Mode::OursResident).then(|| Resident::start(&stanza)).transpose()?;
         let started = Instant::now();
         let pushes = stanza.push_all(self.wal.names(), mode.at_once())?;
         let wall = started.elapsed();
-        if mode == Mode::StockAsync {
+        let resident = resident.map(Resident::end).transpose()?;
+        if mode.is_async() {
             detached::wait_for_all_but(self.store.process())?;
         }
         let measured = Measured {
@@ -76,6 +79,7 @@ impl Ground<'_> {
             cpu_s: children_cpu_s()? - cpu_s,
             pushes,
             requests: self.store.requests()? - requests,
+            resident,
             stored_bytes: self.stored_bytes(&stanza, self.wal.names().len())?,
         };
         self.discard(&stanza)?;
@@ -87,12 +91,27 @@ impl Ground<'_> {
         &mut self,
         engine: &'a Engine,
         case: &Case,
-        asynchronous: bool,
+        mode: Mode,
         data: PathBuf,
     ) -> Result<Stanza<'a>, Failure> {
+        let path = format!("batch-{}", self.batches + 1);
+        // The original's stanza-create does not know the options of archiving ahead.
+        let mut stanza = self.configured(engine, case, data, &path)?;
+        engine.ok(&stanza.conf, &["stanza-create", "--no-online"])?;
+        stanza.archive_as(mode)?;
+        Ok(stanza)
+    }
+
+    /// A configuration of its own for a repository, which may be one that is there already.
+    pub(super) fn configured<'a>(
+        &mut self,
+        engine: &'a Engine,
+        case: &Case,
+        data: PathBuf,
+        path: &str,
+    ) -> Result<Stanza<'a>, Failure> {
         self.batches += 1;
-        let path = format!("batch-{}", self.batches);
-        let folder = self.folder.join(&path);
+        let folder = self.folder.join(format!("conf-{}", self.batches));
         let mut conf = Conf::create(&folder, STANZA)?;
         conf.local("pg1-path", &data.display().to_string())?;
         for (option, value) in self.store.options() {
@@ -103,12 +122,7 @@ impl Ground<'_> {
         for (option, value) in case.options() {
             conf.global(option, value)?;
         }
-        engine.ok(&conf, &["stanza-create", "--no-online"])?;
-        if asynchronous {
-            // The original's stanza-create does not know the option.
-            conf.global("archive-async", "y")?.global("process-max", "2")?;
-        }
-        Ok(Stanza { engine, conf, data, output: folder.join("output"), path })
+        Ok(Stanza { engine, conf, data, output: folder.join("output"), path: path.to_owned() })
     }
 
     pub(super) fn discard(&self, stanza: &Stanza<'_>) -> Result<(), Failure> {
@@ -124,7 +138,7 @@ impl Ground<'_> {
     }
 
     /// A data directory where every segment waits to be archived, as the asynchronous archiver wants to see it.
-    fn data_with_status(&self) -> Result<PathBuf, Failure> {
+    pub(super) fn data_with_status(&self) -> Result<PathBuf, Failure> {
         let data = self.folder.join(format!("data-{}", self.batches + 1));
         user::create_dir(&data.join("global"))?;
         user::create_dir(&data.join("pg_wal/archive_status"))?;
@@ -143,7 +157,77 @@ impl Ground<'_> {
     }
 }
 
+/// A running `serve`.
+pub(super) struct Resident {
+    process: Child,
+    peak: Peak,
+}
+
+impl Resident {
+    pub(super) fn start(stanza: &Stanza<'_>) -> Result<Self, Failure> {
+        let mut command = stanza.engine.command(&stanza.conf, &["serve"]);
+        let output = OpenOptions::new().create(true).append(true).open(&stanza.output)?;
+        let process = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output).spawn()?;
+        let folder = stanza.conf.path().parent().unwrap_or(Path::new("/"));
+        let socket = folder.join("lock").join(format!("{STANZA}-serve.sock"));
+        let resident = Self { process, peak: Peak::default() };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while fs::symlink_metadata(&socket).is_err() {
+            if Instant::now() > deadline {
+                return Err(Failure::new("serve does not listen"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(resident)
+    }
+
+    /// Ends it and says what memory it had.
+    pub(super) fn end(mut self) -> Result<Peak, Failure> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        self.peak.look(&status, "pgbr");
+        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(|| Failure::new("serve has no process number"))?;
+        kill_process(pid, Signal::TERM).map_err(std::io::Error::from)?;
+        self.process.wait()?;
+        Ok(self.peak)
+    }
+}
+
 impl Stanza<'_> {
+    /// The folder of the repository in the bucket.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Sets what the mode needs.
+    pub(super) fn archive_as(&mut self, mode: Mode) -> Result<(), Failure> {
+        if mode.is_async() {
+            self.conf.global("archive-async", "y")?;
+        }
+        if mode.is_ahead() {
+            self.conf.global("process-max", "2")?;
+        }
+        Ok(())
+    }
+
+    /// `archive-get` of one segment into the data directory, as PostgreSQL calls it.
+    pub(super) fn get(&self, name: &str) -> Result<Duration, Failure> {
+        let mut command = self.engine.command(&self.conf, &["archive-get", name, "pg_wal/RECOVERYXLOG"]);
+        let output = OpenOptions::new().create(true).append(true).open(&self.output)?;
+        command.current_dir(&self.data).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let started = Instant::now();
+        let status = command.status()?;
+        let taken = started.elapsed();
+        let delivered = fs::read(self.data.join("pg_wal/RECOVERYXLOG")).unwrap_or_default();
+        // As PostgreSQL does with a segment that it has replayed; and no run may find that of the one before.
+        drop(fs::remove_file(self.data.join("pg_wal/RECOVERYXLOG")));
+        if status.success() && delivered == fs::read(self.data.join("pg_wal").join(name))? {
+            return Ok(taken);
+        }
+        let printed = fs::read_to_string(&self.output).unwrap_or_default();
+        Err(Failure::new(format!("{} archive-get {name} failed:\n{printed}", self.engine.name())))
+    }
+
     /// `archive-push` as PostgreSQL calls it: in the data directory, with a relative path.
     pub(super) fn command(&self, name: &str) -> Result<Command, Failure> {
         let mut command = self.engine.command(&self.conf, &["archive-push", &format!("pg_wal/{name}")]);
@@ -175,7 +259,7 @@ impl Stanza<'_> {
         Ok(taken)
     }
 
-    fn push_all(&self, names: &[String], at_once: usize) -> Result<Vec<Duration>, Failure> {
+    pub(super) fn push_all(&self, names: &[String], at_once: usize) -> Result<Vec<Duration>, Failure> {
         let next = AtomicUsize::new(0);
         let work = || -> Result<Vec<Duration>, Failure> {
             let mut taken = Vec::new();

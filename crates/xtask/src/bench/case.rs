@@ -45,31 +45,51 @@ impl Case {
     }
 }
 
-/// Who pushes, and how.
+/// Who archives, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Mode {
     OursOneByOne,
     StockOneByOne,
     OursTwo,
     StockTwo,
+    /// `serve` with `process-max=2`, asked one by one.
+    OursResident,
     /// `archive-async` with `process-max=2`.
+    OursAsync,
     StockAsync,
 }
 
 impl Mode {
     /// In the order of a round: ours and the original take turns.
-    pub(super) const ALL: [Self; 5] =
-        [Self::OursOneByOne, Self::StockOneByOne, Self::OursTwo, Self::StockTwo, Self::StockAsync];
+    pub(super) const ALL: [Self; 7] = [
+        Self::OursOneByOne,
+        Self::StockOneByOne,
+        Self::OursTwo,
+        Self::StockTwo,
+        Self::OursResident,
+        Self::StockAsync,
+        Self::OursAsync,
+    ];
 
     pub(super) const fn is_ours(self) -> bool {
-        matches!(self, Self::OursOneByOne | Self::OursTwo)
+        matches!(self, Self::OursOneByOne | Self::OursTwo | Self::OursResident | Self::OursAsync)
+    }
+
+    /// With `archive-async`.
+    pub(super) const fn is_async(self) -> bool {
+        matches!(self, Self::OursAsync | Self::StockAsync)
+    }
+
+    /// What is not asked for yet is archived or fetched meanwhile.
+    pub(super) const fn is_ahead(self) -> bool {
+        self.is_async() || matches!(self, Self::OursResident)
     }
 
     /// How many commands run at once.
     pub(super) const fn at_once(self) -> usize {
         match self {
             Self::OursTwo | Self::StockTwo => 2,
-            Self::OursOneByOne | Self::StockOneByOne | Self::StockAsync => 1,
+            _ => 1,
         }
     }
 
@@ -80,6 +100,8 @@ impl Mode {
             Self::StockOneByOne => "stock, one by one",
             Self::OursTwo => "pgbr, two at a time",
             Self::StockTwo => "stock, two at a time",
+            Self::OursResident => "pgbr, resident, process-max 2",
+            Self::OursAsync => "pgbr, archive-async, process-max 2",
             Self::StockAsync => "stock, archive-async, process-max 2",
         }
     }

@@ -8,7 +8,7 @@ use pgbr_testkit::engine::Engine;
 use pgbr_testkit::user;
 
 use super::batch::Ground;
-use super::case::Case;
+use super::case::{Case, Mode};
 use crate::Failure;
 
 /// How often a running command is looked at. Both figures only grow, so the last look counts.
@@ -34,12 +34,13 @@ impl Ground<'_> {
         let mut peaks = [Peak::default(); 2];
         let inputs: [(PathBuf, Vec<String>); 2] = [(self.wal.data().to_owned(), names), (random, random_names)];
         for (peak, (data, names)) in peaks.iter_mut().zip(inputs) {
-            let stanza = self.stanza(engine, case, false, data)?;
+            let mode = if engine.name() == "pgbr" { Mode::OursOneByOne } else { Mode::StockOneByOne };
+            let stanza = self.stanza(engine, case, mode, data)?;
             for name in names {
                 let mut child = stanza.command(&name)?.spawn()?;
                 let status = loop {
                     if let Ok(text) = fs::read_to_string(format!("/proc/{}/status", child.id())) {
-                        peak.look(&text, engine);
+                        peak.look(&text, &program_name(engine));
                     }
                     match child.try_wait()? {
                         Some(status) => break status,
@@ -76,10 +77,13 @@ impl Ground<'_> {
     }
 }
 
+fn program_name(engine: &Engine) -> String {
+    engine.binary().file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 impl Peak {
     /// Between fork and exec the process is this program and not yet the one to be watched.
-    fn look(&mut self, status: &str, engine: &Engine) {
-        let program = engine.binary().file_name().unwrap_or_default().to_string_lossy();
+    pub(super) fn look(&mut self, status: &str, program: &str) {
         // The kernel keeps 15 bytes of the name.
         let kept: String = program.chars().take(15).collect();
         let field =

@@ -4,6 +4,7 @@ mod backup;
 mod batch;
 mod case;
 mod detached;
+mod expire;
 mod figures;
 mod info;
 mod machine;
@@ -15,6 +16,7 @@ mod restore;
 mod side;
 mod store;
 mod trees;
+mod wal_get;
 mod wal_push;
 mod wal_set;
 mod watch;
@@ -27,8 +29,10 @@ const SINGLE: [&str; 5] = ["bench", "--locked", "--package", "pgbr-benches", "--
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     match arguments.split_first() {
         Some((first, rest)) if first == "wal-push" => wal_push::run(rest),
+        Some((first, rest)) if first == "wal-get" => wal_get::run(rest),
         Some((first, rest)) if first == "backup" => backup::run(rest),
         Some((first, rest)) if first == "restore" => restore::run(rest),
+        Some((first, rest)) if first == "expire" => expire::run(rest),
         Some((first, rest)) if first == "info" => info::run(rest),
         Some((first, rest)) if first == "manifest" => manifest::run(rest),
         Some((first, rest)) if first == store::SERVE => store::serve(rest),

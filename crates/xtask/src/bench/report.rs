@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::case::Mode;
 use super::figures::{median, percentile};
+use super::memory::Peak;
 use super::store::Requests;
 use super::wal_push::CaseResult;
 
@@ -33,10 +34,12 @@ struct Summary {
 }
 
 /// Ours, against what.
-const PAIRS: [(Mode, Mode, &str); 3] = [
+const PAIRS: [(Mode, Mode, &str); 5] = [
     (Mode::OursOneByOne, Mode::StockOneByOne, "one by one"),
     (Mode::OursTwo, Mode::StockTwo, "two at a time"),
-    (Mode::OursTwo, Mode::StockAsync, "two at a time against archive-async, process-max 2"),
+    (Mode::OursResident, Mode::StockAsync, "resident against archive-async, process-max 2"),
+    (Mode::OursResident, Mode::StockOneByOne, "resident against one by one"),
+    (Mode::OursAsync, Mode::StockAsync, "archive-async, process-max 2"),
 ];
 
 impl Report<'_> {
@@ -67,7 +70,7 @@ impl Report<'_> {
             let chain_ms = median(result.chain.iter().map(|time| time.wall_s)) * 1e3;
             for (ours, stock, how) in PAIRS {
                 // An asynchronous command mostly finds its segment pushed: its time is not that of a push.
-                let comparable = stock != Mode::StockAsync;
+                let comparable = !stock.is_async();
                 let (Some(ours), Some(stock)) = (result.summary(ours), result.summary(stock)) else { continue };
                 let latency = |ratio: f64| if comparable { format!("{ratio:.2}") } else { "–".to_owned() };
                 writeln!(
@@ -127,6 +130,17 @@ impl Report<'_> {
             write_row(&result.case.title(), "resident", peaks.map(|peak| peak.resident_kib))?;
             write_row(&result.case.title(), "address space", peaks.map(|peak| peak.address_kib))?;
         }
+        writeln!(
+            out,
+            "\n| peak of the resident engine, WAL | resident, MiB | address space, MiB |\n| --- | --- | --- |"
+        )?;
+        for result in self.results {
+            let peaks =
+                || result.batches.get(&Mode::OursResident).into_iter().flatten().filter_map(|batch| batch.resident);
+            let most = |of: fn(Peak) -> u64| peaks().map(of).max().unwrap_or(0);
+            let (resident, address) = (most(|peak| peak.resident_kib), most(|peak| peak.address_kib));
+            writeln!(out, "| {} | {} | {} |", result.case.title(), mib(resident), mib(address))?;
+        }
         Ok(())
     }
 }
@@ -152,9 +166,16 @@ impl CaseResult {
         let batches = self.batches.get(&mode).map(Vec::as_slice).unwrap_or_default();
         let mut sum = Requests::default();
         batches.iter().for_each(|batch| sum += batch.requests);
+        sum.a_segment(batches.len() * self.segments)
+    }
+}
+
+impl Requests {
+    /// The mean of so many segments: `2 LIST, 1 GET, 1 PUT`.
+    pub(super) fn a_segment(self, segments: usize) -> String {
         #[expect(clippy::cast_precision_loss, reason = "counts of segments and requests of this benchmark are small")]
-        let mean = |count: u64| count as f64 / (batches.len() * self.segments) as f64;
-        [("LIST", sum.list), ("GET", sum.get), ("HEAD", sum.head), ("PUT", sum.put), ("other", sum.other)]
+        let mean = |count: u64| count as f64 / segments as f64;
+        [("LIST", self.list), ("GET", self.get), ("HEAD", self.head), ("PUT", self.put), ("other", self.other)]
             .into_iter()
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| format!("{} {name}", short(mean(count))))

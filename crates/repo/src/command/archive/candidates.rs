@@ -28,48 +28,62 @@ pub(super) fn listed(errors: &[RepositoryError]) -> String {
 }
 
 /// No repository is left.
-pub(super) fn none_valid(errors: &[RepositoryError]) -> Error {
-    Error::new(ErrorKind::RepoInvalid, format!("{NO_VALID_REPOSITORY}:\n{}", listed(errors)))
+pub(super) fn none_valid(errors: &[String]) -> Error {
+    Error::new(ErrorKind::RepoInvalid, format!("{NO_VALID_REPOSITORY}:\n{}", errors.join("\n")))
+}
+
+fn none_of(errors: &[RepositoryError]) -> Error {
+    none_valid(&errors.iter().map(RepositoryError::listed).collect::<Vec<_>>())
 }
 
 /// The archives that take WAL now: the current generation of each repository, all of the same cluster.
 #[derive(Debug)]
-pub(super) struct PushTargets {
+pub struct PushTargets {
     pub(super) cluster: ClusterIdentity,
     pub(super) archives: Vec<Archive>,
     pub(super) errors: Vec<RepositoryError>,
 }
 
-/// Loads archive.info of every repository, all at once, and keeps those whose current generation is `cluster`, or
-/// without one, that of the first repository.
-pub(super) async fn push_targets<R: AsRef<Repository>>(
-    repositories: &[R],
-    cluster: Option<ClusterIdentity>,
-    context: &Context,
-) -> Result<PushTargets> {
-    let infos = load_all(repositories, context).await;
-    let mut expected = cluster.map(|cluster| (cluster, "PostgreSQL".to_owned()));
-    let mut archives = Vec::new();
-    let mut errors = Vec::new();
-    for (repository, info) in repositories.iter().map(AsRef::as_ref).zip(infos) {
-        let checked = info.and_then(|info| {
-            let current = info.history().current();
-            let found = ClusterIdentity { version: current.version, system_id: current.system_id };
-            let (cluster, origin) =
-                expected.get_or_insert_with(|| (found, format!("{} stanza", repository.index()))).clone();
-            if cluster != found {
-                return Err(mismatch(&origin, cluster, repository, found));
+impl PushTargets {
+    /// Loads archive.info of every repository, all at once, and keeps those whose current generation is `cluster`, or
+    /// without one, that of the first repository.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RepoInvalid`] when none is left.
+    pub async fn load<R: AsRef<Repository>>(
+        repositories: &[R],
+        cluster: Option<ClusterIdentity>,
+        context: &Context,
+    ) -> Result<Self> {
+        let infos = load_all(repositories, context).await;
+        let mut expected = cluster.map(|cluster| (cluster, "PostgreSQL".to_owned()));
+        let mut archives = Vec::new();
+        let mut errors = Vec::new();
+        for (repository, info) in repositories.iter().map(AsRef::as_ref).zip(infos) {
+            let checked = info.and_then(|info| {
+                let current = info.history().current();
+                let found = ClusterIdentity { version: current.version, system_id: current.system_id };
+                let (cluster, origin) =
+                    expected.get_or_insert_with(|| (found, format!("{} stanza", repository.index()))).clone();
+                if cluster != found {
+                    return Err(mismatch(&origin, cluster, repository, found));
+                }
+                repository.archive(&info, info.current_archive_id())
+            });
+            match checked {
+                Ok(archive) => archives.push(archive),
+                Err(error) => errors.push(RepositoryError { index: repository.index(), error }),
             }
-            repository.archive(&info, info.current_archive_id())
-        });
-        match checked {
-            Ok(archive) => archives.push(archive),
-            Err(error) => errors.push(RepositoryError { index: repository.index(), error }),
+        }
+        match expected {
+            Some((cluster, _)) if !archives.is_empty() => Ok(Self { cluster, archives, errors }),
+            _ => Err(none_of(&errors)),
         }
     }
-    match expected {
-        Some((cluster, _)) if !archives.is_empty() => Ok(PushTargets { cluster, archives, errors }),
-        _ => Err(none_valid(&errors)),
+
+    /// Every repository can be used.
+    pub fn is_complete(&self) -> bool {
+        self.errors.is_empty()
     }
 }
 
@@ -93,7 +107,7 @@ pub(super) async fn get_sources(
             Err(error) => errors.push(RepositoryError { index: repository.index(), error }),
         }
     }
-    if archives.is_empty() { Err(none_valid(&errors)) } else { Ok((archives, errors)) }
+    if archives.is_empty() { Err(none_of(&errors)) } else { Ok((archives, errors)) }
 }
 
 async fn archives_of(repository: &Repository, info: &ArchiveInfo, cluster: ClusterIdentity) -> Result<Vec<Archive>> {

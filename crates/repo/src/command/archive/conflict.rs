@@ -59,19 +59,24 @@ pub(super) async fn settle(archive: &Archive, path: &StoragePath, context: &Cont
     Ok(young)
 }
 
-/// Compares what is there with the file. Another content is an error that no retry mends.
+/// What an archive has under the name.
+pub(super) async fn look(archive: &Archive, name: WalFileName) -> Result<Vec<ArchivedFile>> {
+    archive.find(name).await
+}
+
+/// Compares what was found with the file. Another content is an error that no retry mends.
 pub(super) async fn compare(
     archive: &Archive,
     name: WalFileName,
     plain: &Digest,
     content: Option<&[u8]>,
+    found: &[ArchivedFile],
     context: &Context,
 ) -> Result<Held> {
-    let found = archive.find(name).await?;
     if name.holds_wal() {
-        compare_segments(archive, name, plain, &found)
+        compare_segments(archive, name, plain, found)
     } else {
-        compare_small(archive, name, content.unwrap_or_default(), &found, context).await
+        compare_small(archive, name, content.unwrap_or_default(), found, context).await
     }
 }
 

@@ -3,19 +3,23 @@
 //! "Not there" is said only after a complete look in every repository: PostgreSQL takes it for the end of WAL. What is
 //! delivered has the checksum of its name, or nothing is delivered.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use futures_util::future;
 
 use super::ClusterIdentity;
 use super::candidates::{self, RepositoryError};
 use super::delivery::Delivery;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::order::{self, LoadSpec};
-use crate::filter::{Codecs, Digest, Form, Passphrase, SinkClosed};
+use crate::filter::{Chain, Codecs, Digest, FilterError, Form, Passphrase, Sink, SinkClosed};
 use crate::format::{ArchiveId, Checksum, CompressType};
 use crate::postgres::{TimelineHistory, WalFileName, WalSegmentName, WalSegmentSize};
 use crate::progress::Context;
 use crate::repository::{Archive, ArchivedFile, RepoIndex, Repository};
-use crate::transfer::PieceReader;
+use crate::transfer::LoadSteps;
 
 /// What can be delivered that is no segment: a history file grows by a line with each promotion.
 const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -62,17 +66,104 @@ pub async fn get(
     destination: &Path,
     context: &Context,
 ) -> Result<Got> {
-    let (archives, mut errors) = candidates::get_sources(repositories, request.cluster, context).await?;
-    for error in &errors {
-        context.warn(error.listed());
+    let sources = Sources::open(repositories, request.cluster, context).await?;
+    get_from(&sources, request, destination, context).await
+}
+
+/// The archives in which WAL of a cluster may be, for several requests.
+#[derive(Debug)]
+pub struct Sources {
+    archives: Vec<Archive>,
+    errors: Vec<RepositoryError>,
+}
+
+impl Sources {
+    /// Reads archive.info of every repository. What is wrong with some is a warning.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RepoInvalid`] when none can be used.
+    pub async fn open(repositories: &[Repository], cluster: ClusterIdentity, context: &Context) -> Result<Self> {
+        let (archives, errors) = candidates::get_sources(repositories, cluster, context).await?;
+        for error in &errors {
+            context.warn(error.listed());
+        }
+        Ok(Self { archives, errors })
     }
+
+    /// Every version of each of these segments, in the order in which they are tried. For a fetch ahead of a request: a
+    /// repository that cannot be asked is passed over, so what is not in the answer may still exist.
+    ///
+    /// # Errors
+    /// The first repository's, when none could be asked.
+    pub async fn find_all(&self, segments: &[WalSegmentName]) -> Result<BTreeMap<WalSegmentName, Vec<Found>>> {
+        let looked = future::join_all(self.archives.iter().map(|archive| archive.find_segments(segments))).await;
+        let mut all: BTreeMap<WalSegmentName, Vec<Found>> = BTreeMap::new();
+        let mut answers = 0;
+        let mut failed = None;
+        for (archive, found) in looked.into_iter().enumerate() {
+            match found {
+                Ok(files) => {
+                    answers += 1;
+                    for file in files {
+                        if let Some(object) = file.segment {
+                            all.entry(object.segment).or_default().push(Found { archive, file });
+                        }
+                    }
+                }
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        match failed {
+            Some(error) if answers == 0 => Err(error),
+            _ => Ok(all),
+        }
+    }
+
+    /// Every repository can be asked.
+    pub fn is_complete(&self) -> bool {
+        self.errors.is_empty()
+    }
+}
+
+/// A file in one of the archives of [`Sources`].
+#[derive(Debug, Clone)]
+pub struct Found {
+    archive: usize,
+    file: ArchivedFile,
+}
+
+/// [`get`] of what [`Sources::find_all`] found.
+///
+/// # Errors
+/// As for [`get`].
+pub async fn get_found(
+    sources: &Sources,
+    found: &[Found],
+    request: GetRequest,
+    destination: &Path,
+    context: &Context,
+) -> Result<Got> {
+    let matches: Vec<(&Archive, ArchivedFile)> =
+        found.iter().filter_map(|found| Some((sources.archives.get(found.archive)?, found.file.clone()))).collect();
+    refuse_duplicates(request.name, &matches)?;
+    deliver_first(&matches, request, destination, context).await
+}
+
+/// [`get`] from archives that were opened before.
+///
+/// # Errors
+/// As for [`get`].
+pub async fn get_from(sources: &Sources, request: GetRequest, destination: &Path, context: &Context) -> Result<Got> {
+    let looks = sources.archives.iter().map(|archive| archive.find(request.name));
+    let looked = future::join_all(looks).await;
+    let mut errors: Vec<String> = sources.errors.iter().map(RepositoryError::listed).collect();
     let mut matches = Vec::new();
-    for archive in &archives {
-        match archive.find(request.name).await {
+    for (archive, found) in sources.archives.iter().zip(looked) {
+        match found {
             Ok(found) => matches.extend(found.into_iter().map(|file| (archive, file))),
             Err(error) => {
-                let error = RepositoryError { index: archive.repository().index(), error };
-                context.warn(error.listed());
+                let error = RepositoryError { index: archive.repository().index(), error }.listed();
+                context.warn(&error);
                 errors.push(error);
             }
         }
@@ -82,7 +173,7 @@ pub async fn get(
         if !errors.is_empty() {
             return Err(candidates::none_valid(&errors));
         }
-        return Ok(Got::Missing { later: later_segments(&archives, request, context).await? });
+        return Ok(Got::Missing { later: later_segments(&sources.archives, request, context).await? });
     }
     refuse_duplicates(request.name, &matches)?;
     deliver_first(&matches, request, destination, context).await
@@ -159,8 +250,8 @@ async fn deliver(
         },
         codecs: context.codecs.clone(),
     };
-    let destination = destination.to_owned();
-    archive.load(file, context, move |stored| plan.run(stored, Delivery::create(&destination)?)).await
+    let delivering = Delivering { decode: plan, destination: destination.to_owned(), running: None };
+    archive.load_steps(file, context, delivering).await
 }
 
 /// How the stored bytes become the file.
@@ -176,33 +267,73 @@ struct Decode {
     codecs: Codecs,
 }
 
-impl Decode {
-    fn run(&self, stored: &mut PieceReader, mut delivery: Delivery) -> Result<()> {
+/// The stored bytes on their way into the file.
+struct Delivering {
+    decode: Decode,
+    destination: PathBuf,
+    /// Begun with the first bytes, on a thread that may block.
+    running: Option<(Chain, Delivery)>,
+}
+
+impl Delivering {
+    fn start(&mut self) -> Result<(Chain, Delivery)> {
+        if let Some(running) = self.running.take() {
+            return Ok(running);
+        }
         let spec = LoadSpec {
-            compress: self.compress,
-            cipher: self.passphrase.as_ref(),
+            compress: self.decode.compress,
+            cipher: self.decode.passphrase.as_ref(),
             form: Form::Standard,
-            plain_size_max_bytes: Some(self.size_max_bytes),
+            plain_size_max_bytes: Some(self.decode.size_max_bytes),
         };
+        let chain = order::load(&spec, &self.decode.codecs).map_err(|error| self.decode.damaged(&error))?;
+        Ok((chain, Delivery::create(&self.destination)?))
+    }
+}
+
+impl LoadSteps for Delivering {
+    type Result = ();
+
+    fn step(&mut self, pieces: Vec<Bytes>) -> Result<()> {
+        let (mut chain, mut delivery) = self.start()?;
+        for piece in pieces {
+            self.decode.through(&mut delivery, |sink| chain.write(&piece, sink))?;
+        }
+        self.running = Some((chain, delivery));
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<()> {
+        let (mut chain, mut delivery) = self.start()?;
+        let report = self.decode.through(&mut delivery, |sink| chain.finish(sink))?;
+        self.decode.check(report.plain)?;
+        delivery.keep()
+    }
+}
+
+impl Decode {
+    fn damaged(&self, error: &FilterError) -> Error {
+        Error::new(ErrorKind::FileRead, format!("'{}' is damaged: {error}", self.path))
+    }
+
+    /// Runs the chain into the file; an error of the file is told from one of the bytes.
+    fn through<T>(
+        &self,
+        delivery: &mut Delivery,
+        run: impl FnOnce(&mut Sink<'_>) -> Result<T, FilterError>,
+    ) -> Result<T> {
         let mut write_error = None;
-        let damaged = |error| Error::new(ErrorKind::FileRead, format!("'{}' is damaged: {error}", self.path));
-        let mut chain = order::load(&spec, &self.codecs).map_err(damaged)?;
         let mut sink = |bytes: &[u8]| {
             delivery.write(bytes).map_err(|error| {
                 write_error = Some(error);
                 SinkClosed
             })
         };
-        let decoded = stored
-            .all(|piece| chain.write(piece, &mut sink).map_err(damaged))
-            .and_then(|()| chain.finish(&mut sink).map_err(damaged));
-        let report = match (decoded, write_error) {
-            (_, Some(error)) => return Err(error),
-            (Err(error), None) => return Err(error),
-            (Ok(report), None) => report,
-        };
-        self.check(report.plain)?;
-        delivery.keep()
+        let ran = run(&mut sink);
+        match write_error {
+            Some(error) => Err(error),
+            None => ran.map_err(|error| self.damaged(&error)),
+        }
     }
 
     fn check(&self, plain: Digest) -> Result<()> {

@@ -4,14 +4,20 @@ mod candidates;
 mod conflict;
 mod delivery;
 pub mod get;
+pub mod get_ahead;
 pub mod push;
+pub mod push_ahead;
 mod queue;
 mod source;
+pub mod spool;
+mod targets;
 #[cfg(test)]
 mod tests;
 
-pub use queue::{QueueState, measure_queue};
+pub use candidates::PushTargets;
+pub use queue::{QueueState, measure_queue, ready_files};
 pub use source::WalSource;
+pub use targets::Targets;
 
 use crate::postgres::{PgVersion, SystemId};
 

@@ -6,26 +6,29 @@
 //!
 //! A crash at any point leaves under the segment's name nothing or the whole object.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future;
+use futures_util::future::{self, BoxFuture};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ClusterIdentity;
-use super::candidates::{self, PushTargets, RepositoryError};
+pub use super::candidates::PushTargets;
+use super::candidates::RepositoryError;
 use super::conflict::{self, Held};
 use super::source::{self, Content, PrepareOptions, Prepared, WalSource, Writer};
 use crate::clock::Random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::order::{self, StoreSpec};
-use crate::filter::{Codecs, Compression, Digest, FilterError, Form, Passphrase};
+use crate::filter::{Chain, Codecs, Compression, Digest, FilterError, Form, Passphrase, SealChain, SinkClosed};
 use crate::format::WalObjectName;
 use crate::postgres::WalFileName;
 use crate::progress::Context;
-use crate::repository::{Archive, WritableRepository};
+use crate::repository::{Archive, ArchivedFile, WritableRepository};
 use crate::storage::{Condition, Durability, ErrorClass, Storage, StoragePath};
-use crate::transfer::{self, PieceWriter, StoreTarget};
+use crate::transfer::{self, StoreTarget};
 
 /// Settings of a push.
 #[derive(Debug, Clone)]
@@ -54,26 +57,74 @@ pub struct Pushed {
 /// - [`ErrorKind::ArchiveMismatch`] for a segment of another cluster,
 /// - [`ErrorKind::ArchiveDuplicate`] when another content has the name,
 /// - [`ErrorKind::Command`] when some repositories have the file and others failed: it stays with PostgreSQL.
-pub async fn push(
+///
+/// The future is boxed so that it can be sent to another thread: the compiler cannot tell outside of this crate.
+pub fn push<'a>(
+    repositories: &'a [WritableRepository],
+    source: &'a WalSource,
+    options: &'a PushOptions,
+    context: &'a Context,
+) -> BoxFuture<'a, Result<Pushed>> {
+    Box::pin(load_and_push(repositories, source, options, context))
+}
+
+async fn load_and_push(
     repositories: &[WritableRepository],
     source: &WalSource,
     options: &PushOptions,
     context: &Context,
 ) -> Result<Pushed> {
+    let reading = start_reading(source, options, context);
+    match PushTargets::load(repositories, options.cluster, context).await {
+        Ok(targets) => push_read(&targets, source, reading, options, context).await,
+        Err(error) => {
+            // Without this the blocking thread would outlive the call.
+            drop(reading.await);
+            Err(error)
+        }
+    }
+}
+
+/// [`push`] to targets that were loaded before, for a process that archives many files.
+///
+/// # Errors
+/// As for [`push`], except that the targets are not loaded.
+pub async fn push_to(
+    targets: &PushTargets,
+    source: &WalSource,
+    options: &PushOptions,
+    context: &Context,
+) -> Result<Pushed> {
+    push_read(targets, source, start_reading(source, options, context), options, context).await
+}
+
+type Reading = JoinHandle<Result<Prepared>>;
+
+fn start_reading(source: &WalSource, options: &PushOptions, context: &Context) -> Reading {
     let prepare = PrepareOptions {
         header_check: options.header_check,
         compress: options.compress,
         codecs: context.codecs.clone(),
     };
     let (file, random) = (source.clone(), Arc::clone(&context.random));
-    let reading = tokio::task::spawn_blocking(move || source::prepare(&file, &prepare, random.as_ref()));
-    let targets = candidates::push_targets(repositories, options.cluster, context).await;
-    let prepared = reading.await.map_err(|panic| Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}")));
-    let (targets, prepared) = (targets?, prepared??);
+    tokio::task::spawn_blocking(move || source::prepare(&file, &prepare, random.as_ref()))
+}
+
+async fn push_read(
+    targets: &PushTargets,
+    source: &WalSource,
+    reading: Reading,
+    options: &PushOptions,
+    context: &Context,
+) -> Result<Pushed> {
+    // The archives are looked at while the source is still being read and compressed: that takes its name alone.
+    let looks = future::join_all(targets.archives.iter().map(|archive| conflict::look(archive, source.name)));
+    let (found, prepared) = future::join(looks, reading).await;
+    let prepared = prepared.map_err(|panic| Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}")))??;
     if let Some(writer) = prepared.writer {
         check_writer(source, writer, targets.cluster)?;
     }
-    push_prepared(targets, source, prepared, options, context).await
+    push_prepared(targets, found, source, prepared, options, context).await
 }
 
 fn check_writer(source: &WalSource, writer: Writer, cluster: ClusterIdentity) -> Result<()> {
@@ -94,7 +145,8 @@ fn check_writer(source: &WalSource, writer: Writer, cluster: ClusterIdentity) ->
 }
 
 async fn push_prepared(
-    targets: PushTargets,
+    targets: &PushTargets,
+    found: Vec<Result<Vec<ArchivedFile>>>,
     source: &WalSource,
     prepared: Prepared,
     options: &PushOptions,
@@ -106,9 +158,10 @@ async fn push_prepared(
     };
     let small = pieces.as_ref().filter(|_| !source.name.holds_wal()).map(|pieces| pieces.concat());
     let push = Push { source, plain: prepared.plain, small, compress: options.compress, context };
-    let mut errors = targets.errors;
-    // Look everywhere before anything is written: another content under the name stops the push for all.
-    let held = future::join_all(targets.archives.iter().map(|archive| push.settled(archive))).await;
+    let mut errors: Vec<String> = targets.errors.iter().map(RepositoryError::listed).collect();
+    // Judge everywhere before anything is written: another content under the name stops the push for all.
+    let judged = targets.archives.iter().zip(found).map(|(archive, found)| push.settled(archive, found));
+    let held = future::join_all(judged).await;
     let mut pushed = Pushed::default();
     let mut missing = Vec::new();
     for (archive, held) in targets.archives.iter().zip(held) {
@@ -116,7 +169,7 @@ async fn push_prepared(
             Ok(Held::Nothing) => missing.push(archive),
             Ok(Held::Same { .. }) => pushed.warnings.extend(same_warning(source.name, archive, options)),
             Err(error) if error.kind() == ErrorKind::ArchiveDuplicate => return Err(error),
-            Err(error) => errors.push(RepositoryError { index: archive.repository().index(), error }),
+            Err(error) => errors.push(RepositoryError { index: archive.repository().index(), error }.listed()),
         }
     }
     let writes = missing.iter().enumerate().map(|(place, archive)| {
@@ -131,7 +184,7 @@ async fn push_prepared(
         match written {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::ArchiveDuplicate => conflict = conflict.or(Some(error)),
-            Err(error) => errors.push(RepositoryError { index: archive.repository().index(), error }),
+            Err(error) => errors.push(RepositoryError { index: archive.repository().index(), error }.listed()),
         }
     }
     match conflict {
@@ -139,7 +192,7 @@ async fn push_prepared(
         None if errors.is_empty() => Ok(pushed),
         None => Err(Error::new(
             ErrorKind::Command,
-            format!("archive-push command encountered error(s):\n{}", candidates::listed(&errors)),
+            format!("archive-push command encountered error(s):\n{}", errors.join("\n")),
         )),
     }
 }
@@ -166,12 +219,17 @@ struct Push<'a> {
 
 impl Push<'_> {
     async fn held(&self, archive: &Archive) -> Result<Held> {
-        conflict::compare(archive, self.source.name, &self.plain, self.small.as_deref(), self.context).await
+        self.judge(archive, conflict::look(archive, self.source.name).await?).await
     }
 
-    /// [`Push::held`] for what this call did not write: the same content counts when it is there to stay.
-    async fn settled(&self, archive: &Archive) -> Result<Held> {
-        let held = self.held(archive).await?;
+    async fn judge(&self, archive: &Archive, found: Vec<ArchivedFile>) -> Result<Held> {
+        let (name, small) = (self.source.name, self.small.as_deref());
+        conflict::compare(archive, name, &self.plain, small, &found, self.context).await
+    }
+
+    /// What this call did not write: the same content counts when it is there to stay.
+    async fn settled(&self, archive: &Archive, found: Result<Vec<ArchivedFile>>) -> Result<Held> {
+        let held = self.judge(archive, found?).await?;
         match &held {
             // History and backup files are never withdrawn.
             Held::Same { path } if self.source.name.holds_wal() => {
@@ -194,7 +252,10 @@ impl Push<'_> {
             Ok(()) => None,
             // Somebody else, or an earlier try of ours, has just written the same content under the same name; what
             // that is gets compared below.
-            Err(Stopped::Exists) => return self.confirmed(archive, &path, self.settled(archive).await),
+            Err(Stopped::Exists) => {
+                let found = conflict::look(archive, self.source.name).await;
+                return self.confirmed(archive, &path, self.settled(archive, found).await);
+            }
             Err(Stopped::Failed(error)) => return Err(error),
         };
         match self.confirmed(archive, &path, self.held(archive).await) {
@@ -247,13 +308,14 @@ impl Push<'_> {
         let budget = &self.context.budget;
         let stored = match pieces {
             Some(pieces) => {
-                transfer::store(target, budget, move |out| seal(pieces, cipher.as_ref(), &codecs, random.as_ref(), out))
-                    .await
+                let mut seal = Seal::new(pieces, cipher.as_ref(), &codecs, random.as_ref())?;
+                transfer::store_steps(target, budget, move |out| seal.step(out)).await
             }
             None => {
-                let again = Again { source: self.source.clone(), plain: self.plain, compress: self.compress };
-                transfer::store(target, budget, move |out| again.run(cipher.as_ref(), &codecs, random.as_ref(), out))
-                    .await
+                let compress = if self.source.name.holds_wal() { self.compress } else { Compression::NONE };
+                let spec = StoreSpec { compress, cipher: cipher.as_ref(), form: Form::Standard, pages: None };
+                let mut again = Again::new(self.source.clone(), self.plain, &spec, &codecs, random.as_ref())?;
+                transfer::store_steps(target, budget, move |out| again.step(out)).await
             }
         };
         match stored {
@@ -272,6 +334,12 @@ enum Stopped {
     Failed(Error),
 }
 
+impl From<Error> for Stopped {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// Takes back the object that this call has created beside another content, as long as nobody can rely on it.
 async fn withdraw(storage: &dyn Storage, path: &StoragePath, created: Instant, conflict: Error) -> Error {
     if created.elapsed() > conflict::WITHDRAW_WITHIN {
@@ -285,59 +353,102 @@ async fn withdraw(storage: &dyn Storage, path: &StoragePath, created: Instant, c
 }
 
 /// Encrypts the compressed pieces, where the archive is encrypted.
-fn seal(
-    pieces: Vec<Bytes>,
-    cipher: Option<&Passphrase>,
-    codecs: &Codecs,
-    random: &dyn Random,
-    out: &mut PieceWriter,
-) -> Result<()> {
-    let failed = |error: FilterError| Error::new(ErrorKind::Crypto, format!("unable to encrypt: {error}"));
-    let Some(passphrase) = cipher else {
-        return pieces.into_iter().try_for_each(|piece| out.write(&piece)).map_err(|closed| failed(closed.into()));
-    };
-    let mut chain = order::seal(passphrase, Form::Standard, codecs, random).map_err(failed)?;
-    for piece in pieces {
-        chain.write(&piece, &mut |bytes| out.write(bytes)).map_err(failed)?;
+struct Seal {
+    pieces: std::vec::IntoIter<Bytes>,
+    /// Of a piece that is larger than a step.
+    rest: Option<Bytes>,
+    chain: Option<SealChain>,
+}
+
+impl Seal {
+    fn new(pieces: Vec<Bytes>, cipher: Option<&Passphrase>, codecs: &Codecs, random: &dyn Random) -> Result<Self> {
+        let chain = cipher.map(|passphrase| order::seal(passphrase, Form::Standard, codecs, random));
+        Ok(Self {
+            pieces: pieces.into_iter(),
+            rest: None,
+            chain: chain.transpose().map_err(|error| seal_failed(&error))?,
+        })
     }
-    chain.finish(&mut |bytes| out.write(bytes)).map(drop).map_err(failed)
+
+    fn step(&mut self, out: &mut Vec<Bytes>) -> Result<Option<()>> {
+        let mut taken_bytes = 0;
+        while let Some(mut piece) = self.rest.take().or_else(|| self.pieces.next()) {
+            let now = piece.split_to(piece.len().min(transfer::STEP_BYTES));
+            self.rest = Some(piece).filter(|rest| !rest.is_empty());
+            taken_bytes += now.len();
+            match &mut self.chain {
+                None => out.push(now),
+                Some(chain) => chain.write(&now, &mut gather(out)).map_err(|error| seal_failed(&error))?,
+            }
+            if taken_bytes >= transfer::STEP_BYTES {
+                return Ok(None);
+            }
+        }
+        if let Some(mut chain) = self.chain.take() {
+            chain.finish(&mut gather(out)).map_err(|error| seal_failed(&error))?;
+        }
+        Ok(Some(()))
+    }
+}
+
+fn seal_failed(error: &FilterError) -> Error {
+    Error::new(ErrorKind::Crypto, format!("unable to encrypt: {error}"))
+}
+
+/// Takes the output of a chain into a list of pieces.
+fn gather(out: &mut Vec<Bytes>) -> impl FnMut(&[u8]) -> Result<(), SinkClosed> {
+    |piece| {
+        out.push(Bytes::copy_from_slice(piece));
+        Ok(())
+    }
 }
 
 /// A source that is too large to be held: read a second time.
 struct Again {
     source: WalSource,
     plain: Digest,
-    compress: Compression,
+    /// Opened by the first step, which is on a thread that may block.
+    file: Option<File>,
+    chain: Option<Chain>,
+    buffer: Vec<u8>,
 }
 
 impl Again {
-    fn run(
-        &self,
-        cipher: Option<&Passphrase>,
+    fn new(
+        source: WalSource,
+        plain: Digest,
+        spec: &StoreSpec<'_>,
         codecs: &Codecs,
         random: &dyn Random,
-        out: &mut PieceWriter,
-    ) -> Result<()> {
+    ) -> Result<Self> {
+        let chain = order::store(spec, codecs, random).map_err(|error| source::chain_failed(&source.path, &error))?;
+        Ok(Self { source, plain, file: None, chain: Some(chain), buffer: vec![0; transfer::PIECE_BYTES] })
+    }
+
+    fn step(&mut self, out: &mut Vec<Bytes>) -> Result<Option<()>> {
         let path = &self.source.path;
         let failed = |error: FilterError| source::chain_failed(path, &error);
-        let compress = if self.source.name.holds_wal() { self.compress } else { Compression::NONE };
-        let spec = StoreSpec { compress, cipher, form: Form::Standard, pages: None };
-        let (mut file, _) = source::open(path)?;
-        let mut chain = order::store(&spec, codecs, random).map_err(failed)?;
-        let mut buffer = vec![0; transfer::PIECE_BYTES];
-        loop {
-            let bytes = source::read_full(&mut file, &mut buffer).map_err(|error| source::read_failed(path, &error))?;
-            let piece = buffer.get(..bytes).unwrap_or_default();
-            chain.write(piece, &mut |bytes| out.write(bytes)).map_err(failed)?;
-            if bytes < buffer.len() {
-                break;
+        let Some(mut chain) = self.chain.take() else {
+            return Err(Error::new(ErrorKind::Assert, "a source was read again after its end"));
+        };
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => source::open(path)?.0,
+        };
+        for _ in 0..transfer::STEP_BYTES / self.buffer.len() {
+            let bytes =
+                source::read_full(&mut file, &mut self.buffer).map_err(|error| source::read_failed(path, &error))?;
+            chain.write(self.buffer.get(..bytes).unwrap_or_default(), &mut gather(out)).map_err(failed)?;
+            if bytes < self.buffer.len() {
+                // The name holds the checksum of the first read: bytes that changed since must not be stored under it.
+                let report = chain.finish(&mut gather(out)).map_err(failed)?;
+                if report.plain == self.plain {
+                    return Ok(Some(()));
+                }
+                return Err(Error::new(ErrorKind::FileRead, format!("'{}' changed while it was read", path.display())));
             }
         }
-        // The name holds the checksum of the first read: bytes that changed since must not be stored under it.
-        let report = chain.finish(&mut |bytes| out.write(bytes)).map_err(failed)?;
-        if report.plain == self.plain {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::FileRead, format!("'{}' changed while it was read", path.display())))
+        (self.file, self.chain) = (Some(file), Some(chain));
+        Ok(None)
     }
 }

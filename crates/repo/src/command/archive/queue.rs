@@ -13,33 +13,47 @@ pub struct QueueState {
     pub waiting_bytes: u64,
 }
 
-/// Counts the files that PostgreSQL has marked as ready in `wal_directory`. Blocking.
+/// The files that PostgreSQL has marked as ready in `wal_directory`, by name. Blocking.
 ///
 /// # Errors
-/// [`ErrorKind::PathOpen`] when `archive_status` cannot be read, [`ErrorKind::FileInfo`] when the first file cannot.
-pub fn measure_queue(wal_directory: &Path) -> Result<QueueState> {
+/// [`ErrorKind::PathOpen`] when `archive_status` cannot be read.
+pub fn ready_files(wal_directory: &Path) -> Result<Vec<String>> {
     let status = wal_directory.join("archive_status");
     let failed = |error: &std::io::Error| {
         Error::new(ErrorKind::PathOpen, format!("unable to list file info for path '{}': {error}", status.display()))
     };
-    let mut first: Option<String> = None;
-    let mut files: u64 = 0;
+    let mut files = Vec::new();
     for entry in fs::read_dir(&status).map_err(|error| failed(&error))? {
         let name = entry.map_err(|error| failed(&error))?.file_name();
-        let Some(file) = name.to_str().and_then(|name| name.strip_suffix(".ready")) else { continue };
-        files += 1;
-        if first.as_deref().is_none_or(|first| file < first) {
-            first = Some(file.to_owned());
-        }
+        files.extend(name.to_str().and_then(|name| name.strip_suffix(".ready")).map(str::to_owned));
     }
-    let Some(first) = first else { return Ok(QueueState { waiting_bytes: 0 }) };
-    let path = wal_directory.join(first);
-    let size_bytes = fs::metadata(&path)
-        .map_err(|error| {
-            Error::new(ErrorKind::FileInfo, format!("unable to get info for '{}': {error}", path.display()))
-        })?
-        .len();
-    Ok(QueueState { waiting_bytes: size_bytes.saturating_mul(files) })
+    files.sort_unstable();
+    Ok(files)
+}
+
+impl QueueState {
+    /// The state of a queue of these files. Blocking.
+    ///
+    /// # Errors
+    /// [`ErrorKind::FileInfo`] when the first file cannot be looked at.
+    pub fn of(wal_directory: &Path, ready: &[String]) -> Result<Self> {
+        let Some(first) = ready.first() else { return Ok(Self { waiting_bytes: 0 }) };
+        let path = wal_directory.join(first);
+        let size_bytes = fs::metadata(&path)
+            .map_err(|error| {
+                Error::new(ErrorKind::FileInfo, format!("unable to get info for '{}': {error}", path.display()))
+            })?
+            .len();
+        Ok(Self { waiting_bytes: size_bytes.saturating_mul(ready.len() as u64) })
+    }
+}
+
+/// How much WAL waits in `wal_directory`. Blocking.
+///
+/// # Errors
+/// As for [`ready_files`] and [`QueueState::of`].
+pub fn measure_queue(wal_directory: &Path) -> Result<QueueState> {
+    QueueState::of(wal_directory, &ready_files(wal_directory)?)
 }
 
 #[cfg(test)]

@@ -2,11 +2,11 @@
 //! when it is too large to be held, hashed now and streamed later.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
@@ -20,8 +20,12 @@ use crate::postgres::{PgVersion, SystemId, WalFileName, WalHeader};
 /// Files up to this size are compressed into memory: a segment of the default size. Larger ones are read twice.
 const WHOLE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// The most compressed bytes that are held. Ordinary WAL becomes a tenth to a half of its size; what stays above this, random
+/// bytes above all, is compressed again while it is streamed, so that no data takes more memory than two parts of an upload.
+const HELD_BYTES_MAX: usize = 6 * 1024 * 1024;
+
 /// What the fast gz encoder may take for its output beside the plain segment; what does not fit is streamed.
-const GZ_ROOM_BYTES_MAX: usize = 10 * 1024 * 1024;
+const GZ_ROOM_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Bytes of one read.
 const READ_BYTES: usize = 128 * 1024;
@@ -77,7 +81,7 @@ pub(super) struct Prepared {
 pub(super) enum Content {
     /// Compressed, in pieces; not encrypted.
     Whole(Vec<Bytes>),
-    /// Too large: to be read again.
+    /// Too large, before compression or after it: to be read again.
     Streamed,
 }
 
@@ -106,9 +110,18 @@ pub(super) fn prepare(source: &WalSource, options: &PrepareOptions, random: &dyn
         expect_size(source, plain.size_bytes, size_bytes)?;
         return Ok(Prepared { writer, plain, content: Content::Streamed });
     }
-    let (plain, pieces) = compress_whole(source, &mut file, head, size_bytes, compress, &options.codecs, random)?;
+    let spec = StoreSpec { compress, cipher: None, form: Form::Standard, pages: None };
+    let mut compressor =
+        Compressor { path: &source.path, spec, codecs: &options.codecs, random, held: Held::default() };
+    let plain = if compress.kind() == CompressType::Gz {
+        compressor.whole(&mut file, head, size_bytes)?
+    } else {
+        compressor.stream(&mut file, &head)?
+    };
     expect_size(source, plain.size_bytes, size_bytes)?;
-    Ok(Prepared { writer, plain, content: Content::Whole(pieces) })
+    let held = compressor.held;
+    let content = if held.is_full { Content::Streamed } else { Content::Whole(held.finish()) };
+    Ok(Prepared { writer, plain, content })
 }
 
 /// Opens the source again to stream it. Blocking.
@@ -197,42 +210,122 @@ fn hash(file: &mut File, head: &[u8]) -> io::Result<Digest> {
     }
 }
 
-fn compress_whole(
-    source: &WalSource,
-    file: &mut File,
-    mut head: Vec<u8>,
-    size_bytes: u64,
-    compress: Compression,
-    codecs: &Codecs,
-    random: &dyn Random,
-) -> Result<(Digest, Vec<Bytes>)> {
-    let spec = StoreSpec { compress, cipher: None, form: Form::Standard, pages: None };
-    let mut pieces: Vec<Bytes> = Vec::new();
-    let mut sink = |piece: &[u8]| {
-        pieces.push(Bytes::copy_from_slice(piece));
-        Ok::<(), SinkClosed>(())
-    };
-    let failed = |error: &FilterError| chain_failed(&source.path, error);
-    let report = if compress.kind() == CompressType::Gz {
-        let room = usize::try_from(size_bytes).unwrap_or(0);
-        head.reserve_exact(room.saturating_sub(head.len()).saturating_add(1));
-        // One byte more than expected, so that a file that grows is noticed.
-        file.take(size_bytes.saturating_add(1))
-            .read_to_end(&mut head)
-            .map_err(|error| read_failed(&source.path, &error))?;
-        order::store_whole(&spec, &head, GZ_ROOM_BYTES_MAX, codecs, random, &mut sink).map_err(|e| failed(&e))?
-    } else {
-        let mut chain = order::store(&spec, codecs, random).map_err(|e| failed(&e))?;
-        chain.write(&head, &mut sink).map_err(|e| failed(&e))?;
-        let mut buffer = vec![0; READ_BYTES];
-        loop {
-            let bytes = read_full(file, &mut buffer).map_err(|error| read_failed(&source.path, &error))?;
-            chain.write(buffer.get(..bytes).unwrap_or_default(), &mut sink).map_err(|e| failed(&e))?;
-            if bytes < buffer.len() {
-                break;
+/// Bytes of one block of compressed bytes: large enough to be given back to the system when it is freed.
+const BLOCK_BYTES: usize = 512 * 1024;
+
+/// Compressed bytes, as long as they are not too many.
+#[derive(Default)]
+struct Held {
+    blocks: Vec<Bytes>,
+    /// The block that is being filled.
+    block: BytesMut,
+    bytes: usize,
+    is_full: bool,
+}
+
+impl Held {
+    fn take(&mut self, mut piece: &[u8]) -> Result<(), SinkClosed> {
+        self.bytes += piece.len();
+        if self.bytes > HELD_BYTES_MAX {
+            (self.blocks, self.block, self.is_full) = (Vec::new(), BytesMut::new(), true);
+            return Err(SinkClosed);
+        }
+        while !piece.is_empty() {
+            if self.block.capacity() == 0 {
+                self.block.reserve(BLOCK_BYTES);
+            }
+            let (now, later) = piece.split_at(piece.len().min(BLOCK_BYTES - self.block.len()));
+            self.block.extend_from_slice(now);
+            piece = later;
+            if self.block.len() == BLOCK_BYTES {
+                self.blocks.push(std::mem::take(&mut self.block).freeze());
             }
         }
-        chain.finish(&mut sink).map_err(|e| failed(&e))?
-    };
-    Ok((report.plain, pieces))
+        Ok(())
+    }
+
+    fn finish(mut self) -> Vec<Bytes> {
+        if !self.block.is_empty() {
+            self.blocks.push(self.block.freeze());
+        }
+        self.blocks
+    }
+}
+
+/// Compresses a file as far as the result can be held; when it cannot, only the checksum is taken.
+struct Compressor<'a> {
+    path: &'a Path,
+    spec: StoreSpec<'a>,
+    codecs: &'a Codecs,
+    random: &'a dyn Random,
+    held: Held,
+}
+
+impl Compressor<'_> {
+    /// Compresses the file, whose first bytes have been read.
+    fn stream(&mut self, file: &mut File, head: &[u8]) -> Result<Digest> {
+        let unread = |error: io::Error| read_failed(self.path, &error);
+        match compress_rest(&self.spec, file, head, self.codecs, self.random, &mut self.held) {
+            Ok(plain) => Ok(plain),
+            Err(Stop::Filter(FilterError::SinkClosed(_))) => {
+                file.seek(SeekFrom::Start(head.len() as u64)).map_err(unread)?;
+                hash(file, head).map_err(unread)
+            }
+            Err(Stop::Filter(error)) => Err(chain_failed(self.path, &error)),
+            Err(Stop::Read(error)) => Err(unread(error)),
+        }
+    }
+
+    /// gz takes a third of the time over a segment that is in memory as a whole; `plain` is its head.
+    fn whole(&mut self, file: &mut File, mut plain: Vec<u8>, size_bytes: u64) -> Result<Digest> {
+        let room = usize::try_from(size_bytes).unwrap_or(0);
+        plain.reserve_exact(room.saturating_sub(plain.len()).saturating_add(1));
+        // One byte more than expected, so that a file that grows is noticed.
+        let mut rest = file.take(size_bytes.saturating_add(1));
+        rest.read_to_end(&mut plain).map_err(|error| read_failed(self.path, &error))?;
+        match order::compress_whole(self.spec.compress, &plain, GZ_ROOM_BYTES_MAX, self.codecs) {
+            Some(compressed) => self.held.blocks.push(Bytes::from(compressed)),
+            None => self.held.is_full = true,
+        }
+        Ok(Digest::of(&plain))
+    }
+}
+
+fn compress_rest(
+    spec: &StoreSpec<'_>,
+    file: &mut File,
+    head: &[u8],
+    codecs: &Codecs,
+    random: &dyn Random,
+    held: &mut Held,
+) -> Result<Digest, Stop> {
+    let mut sink = |piece: &[u8]| held.take(piece);
+    let mut chain = order::store(spec, codecs, random)?;
+    chain.write(head, &mut sink)?;
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let bytes = read_full(file, &mut buffer)?;
+        chain.write(buffer.get(..bytes).unwrap_or_default(), &mut sink)?;
+        if bytes < buffer.len() {
+            return Ok(chain.finish(&mut sink)?.plain);
+        }
+    }
+}
+
+/// Why a file was not compressed to its end.
+enum Stop {
+    Filter(FilterError),
+    Read(io::Error),
+}
+
+impl From<FilterError> for Stop {
+    fn from(error: FilterError) -> Self {
+        Self::Filter(error)
+    }
+}
+
+impl From<io::Error> for Stop {
+    fn from(error: io::Error) -> Self {
+        Self::Read(error)
+    }
 }

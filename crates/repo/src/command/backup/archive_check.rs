@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{Lsn, WalFileName, WalSegmentName, WalSegmentSize};
 use crate::progress::Context;
-use crate::repository::Archive;
+use crate::repository::{Archive, wait_for_segment};
 
 /// The first and the longest pause between two looks.
 pub(super) const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
@@ -51,7 +51,7 @@ pub(super) async fn wait_for_range(
     for segment in segments {
         match segment == last && range.may_end_open {
             true => wait_for_open_segment(archive, segment, range.stop_lsn, timeout, context).await?,
-            false => wait_for_segment(archive, segment, timeout, context).await?,
+            false => drop(wait_for_segment(archive, segment, timeout, context).await?),
         }
     }
     Ok(())
@@ -71,51 +71,11 @@ async fn wait_for_open_segment(
              ({stop_lsn}): at the latest when its archive_timeout has passed"
         ));
     }
-    wait_for_segment(archive, segment, timeout, context).await.map_err(|error| match error.kind() {
+    wait_for_segment(archive, segment, timeout, context).await.map(drop).map_err(|error| match error.kind() {
         ErrorKind::ArchiveTimeout => error
             .hint("an idle primary completes no segment: set archive_timeout there, or run pg_switch_wal() there.")
             .hint("the archive-timeout option says how long this backup waits."),
         _ => error,
-    })
-}
-
-/// Waits until a segment is archived.
-///
-/// # Errors
-/// [`ErrorKind::ArchiveTimeout`] when it is not in time, [`ErrorKind::ArchiveDuplicate`] when there are two of it.
-pub(super) async fn wait_for_segment(
-    archive: &Archive,
-    segment: WalSegmentName,
-    timeout: Duration,
-    context: &Context,
-) -> Result<()> {
-    let arrival = async {
-        let (mut pause, pause_max) = PAUSE;
-        loop {
-            let found = archive.find(WalFileName::Segment(segment)).await?;
-            match &found[..] {
-                [] => {}
-                [_] => return Ok(()),
-                many => {
-                    let names: Vec<&str> =
-                        many.iter().map(|file| file.path.as_str().rsplit('/').next().unwrap_or_default()).collect();
-                    let message =
-                        format!("duplicates found in archive for WAL segment {segment}: {}", names.join(", "));
-                    return Err(Error::new(ErrorKind::ArchiveDuplicate, message)
-                        .hint("are multiple primaries archiving to this stanza?"));
-                }
-            }
-            tokio::time::sleep(pause).await;
-            pause = pause.saturating_mul(2).min(pause_max);
-        }
-    };
-    let waited = super::unless_cancelled(context, async { Ok(tokio::time::timeout(timeout, arrival).await) });
-    waited.await?.unwrap_or_else(|_| {
-        let message = format!("WAL segment {segment} was not archived before the {}ms timeout", timeout.as_millis());
-        Err(Error::new(ErrorKind::ArchiveTimeout, message)
-            .hint("check the archive_command to ensure that all options are correct (especially --stanza).")
-            .hint("check the PostgreSQL server log for errors.")
-            .hint("run the 'start' command if the stanza was previously stopped."))
     })
 }
 

@@ -1,6 +1,8 @@
 //! `archive-copy`: the WAL that a backup needs is stored within it too, as files of `pg_wal`, so that it can be restored
 //! without the archive (repository-behaviour.md §4.12).
 
+use futures_util::FutureExt;
+
 use super::archive_check::{SEGMENTS_MAX, WalRange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{Compression, Digest, Passphrase};
@@ -40,7 +42,7 @@ pub(super) async fn copy(
     let segments = WalSegmentName::range(range.start_segment, range.stop_segment(), range.segment_size, SEGMENTS_MAX)
         .map_err(|error| Error::new(ErrorKind::DbMismatch, error.to_string()))?;
     let (plan, mut rows) = (&*manifest, Vec::new());
-    let work = |_, segment| copy_one(repository, archive, (range, segment), plan, storing, context);
+    let work = |_, segment| copy_one(repository, archive, (range, segment), plan, storing, context).boxed();
     let copying = transfer::run_jobs(segments, storing.workers, work, |_, row| {
         rows.push(row);
         Ok(())

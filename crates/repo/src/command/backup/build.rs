@@ -1,13 +1,13 @@
 //! From a scan of the cluster to the manifest of a new backup (repository-format.md §4).
 
 use super::cluster::Cluster;
+use super::delta;
 use super::options::BackupOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{self, BeginBackup, FileRow, LinkRow, ManifestOptions, Owner, PageChecksums, PathRow};
 use crate::format::{BackupLabel, CipherPass, Manifest, ManifestBuilder, ManifestName, RawText};
 use crate::pgdata::scan::OwnerNames;
 use crate::pgdata::{DisplayPath, Scan, Target, TargetKind};
-use crate::postgres::data_path::CONTROL_FILE;
 use crate::progress::Context;
 
 /// What is known of a backup before its first file is copied.
@@ -24,11 +24,11 @@ pub(super) struct Begin {
 /// Makes the manifest.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] naming an entry that a manifest cannot hold; [`ErrorKind::FileMissing`] when an online backup
-/// has no `pg_control`.
+/// [`ErrorKind::Format`] naming an entry that a manifest cannot hold, or when label and prior do not go together.
 pub(super) fn manifest(
     scan: &Scan,
     begin: Begin,
+    prior: Option<&Manifest>,
     cluster: &Cluster,
     options: &BackupOptions,
     context: &Context,
@@ -43,7 +43,7 @@ pub(super) fn manifest(
         catalog_version: cluster.control.catalog_version(),
         control_version,
         bundle: options.bundle.is_some(),
-        block_incr: false,
+        block_incr: options.block.is_some(),
         options: ManifestOptions {
             archive_check: false,
             archive_copy: false,
@@ -53,41 +53,33 @@ pub(super) fn manifest(
             compress_type: options.compress.kind(),
             compress_level: None,
             compress_level_network: None,
-            delta: Some(options.recorded.delta || is_ahead(scan, begin.copy_start_s, options, context)),
+            delta: Some(options.delta),
             hardlink: false,
             online: begin.online,
             process_max: None,
         },
     };
-    let mut builder = ManifestBuilder::new(begun, None).map_err(|error| failed(&error))?;
-    add_entries(&mut builder, scan, cluster)?;
+    let mut builder = ManifestBuilder::new(begun, prior).map_err(|error| failed(&error))?;
+    add_entries(&mut builder, scan, begin.timestamp_start_s, cluster, options)?;
     let mut manifest = builder.finish().map_err(|error| failed(&error))?;
     // An online backup waited for the end of the second in which it was scanned.
     manifest.header_mut().timestamp_copy_start_s = begin.copy_start_s.saturating_add(i64::from(begin.online));
-    if begin.online && manifest.file(CONTROL_FILE.as_bytes()).is_none() {
-        return Err(Error::new(ErrorKind::FileMissing, "pg_control must be present in all online backups")
-            .hint("is something wrong with the clock or filesystem timestamps?"));
-    }
-    if manifest.files().is_empty() {
-        return Err(Error::new(ErrorKind::FileMissing, "there are no files to back up"));
+    if !options.delta
+        && let Some(reason) = delta::future(manifest.files(), begin.copy_start_s)
+    {
+        context.warn(reason.to_string());
+        manifest.options_mut().delta = Some(true);
     }
     Ok(manifest)
 }
 
-/// Whether a file claims to be newer than the backup, so that times cannot be trusted and contents are to be compared.
-fn is_ahead(scan: &Scan, copy_start_s: i64, options: &BackupOptions, context: &Context) -> bool {
-    let Some(file) = scan.files.iter().find(|file| file.modified_s > copy_start_s) else { return false };
-    if !options.recorded.delta {
-        context.warn(format!(
-            "file '{}' has timestamp ({}) in the future (relative to copy start {copy_start_s}), enabling delta checksum",
-            DisplayPath(&file.name),
-            file.modified_s
-        ));
-    }
-    true
-}
-
-fn add_entries(builder: &mut ManifestBuilder, scan: &Scan, cluster: &Cluster) -> Result<()> {
+fn add_entries(
+    builder: &mut ManifestBuilder,
+    scan: &Scan,
+    timestamp_start_s: i64,
+    cluster: &Cluster,
+    options: &BackupOptions,
+) -> Result<()> {
     for target in &scan.targets {
         let target = manifest_target(target)?;
         builder.add_target(target);
@@ -111,6 +103,9 @@ fn add_entries(builder: &mut ManifestBuilder, scan: &Scan, cluster: &Cluster) ->
             group,
             mode: mode(file.mode),
         });
+        if let Some(block) = &options.block {
+            row.block_incr = block.rules.blocks(file.size_bytes, timestamp_start_s.saturating_sub(file.modified_s));
+        }
         if cluster.checksum_page && cluster.layout.is_page_checksummed(&file.name) {
             // That they are checked; the result replaces it.
             row.page_checksums = PageChecksums::Valid;

@@ -1,23 +1,30 @@
 //! One file of the cluster into the repository: read, checked, compressed, encrypted. Blocking.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::blocks::Blocks;
 use super::cluster::control_in;
+use super::resume::KeptFile;
 use crate::clock::Random;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::order::{self, StoreSpec};
 use crate::filter::{
-    ChainReport, Codecs, Compression, FilterError, Form, PageCheck, PageOutcome, PageReport, Passphrase, SinkClosed,
+    Codecs, Compression, Digest, FilterError, Form, PageCheck, PageOutcome, PageReport, Passphrase, SinkClosed,
 };
 use crate::format::manifest::{PageChecksums, PageRange};
 use crate::format::{Checksum, CompressType};
 use crate::pgdata::{DataRoots, DisplayPath, ReadLimit, SourceFile};
 use crate::postgres::{ControlFile, PgVersion};
+use crate::progress::Reporter;
 use crate::transfer::PieceWriter;
 
 /// A file up to this size is read whole before it is encoded, which is quicker for gz; larger ones stream through a
 /// buffer of this size. One buffer for each transfer.
 pub(super) const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Stored bytes of a file that are held back until it is known whether it changed: what the original reads of it before
+/// it decides (`buffer-size`, by default).
+pub(super) const HELD_BYTES_MAX: usize = 1024 * 1024;
 
 /// What a file's bytes go through, and where they come from. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -30,10 +37,12 @@ pub(super) struct Copier {
     pub(super) codecs: Codecs,
     pub(super) random: Arc<dyn Random>,
     pub(super) version_force: Option<PgVersion>,
-    /// `pg_control` as it was copied.
-    pub(super) copied_control: Arc<OnceLock<ControlFile>>,
+    /// `pg_control` as it was read last.
+    pub(super) control: Arc<Mutex<Option<ControlFile>>>,
     /// An empty file is stored, not only recorded: in a backup without bundles.
     pub(super) stores_empty: bool,
+    /// Hears of prior maps that cannot be used.
+    pub(super) reporter: Arc<dyn Reporter>,
 }
 
 /// A file to copy.
@@ -47,6 +56,16 @@ pub(super) struct Source {
     pub(super) read: SourceRead,
     /// Which pages to check, if any.
     pub(super) pages: Option<PageCheck>,
+    /// The form of what is stored whole.
+    pub(super) form: Form,
+    /// How it is cut; `None` stores it whole.
+    pub(super) blocks: Option<Blocks>,
+    /// What the prior backup has; a file that is still that is not stored again.
+    pub(super) expected: Option<Digest>,
+    /// Look for that before anything is encoded.
+    pub(super) compare_first: bool,
+    /// What an unfinished backup has stored of it, if this one goes on with that.
+    pub(super) kept: Option<KeptFile>,
 }
 
 /// How a file is read.
@@ -65,6 +84,10 @@ pub(super) enum Copied {
     Vanished,
     /// It is empty now and need not be stored.
     Emptied,
+    /// It is what the prior backup has.
+    Unchanged,
+    /// It is what an unfinished backup stored, and that is still there.
+    Resumed,
     /// It is stored.
     Stored(StoredBytes),
 }
@@ -82,6 +105,8 @@ pub(super) struct StoredBytes {
     pub(super) size_repo_bytes: u64,
     /// SHA-1 of the stored bytes, where they differ.
     pub(super) checksum_repo: Option<Checksum>,
+    /// How many of them are its block map; 0 when it is stored whole.
+    pub(super) map_size_bytes: u64,
     /// The check of its pages.
     pub(super) pages: PageChecksums,
 }
@@ -101,20 +126,32 @@ impl Copier {
         sources.iter().map(|source| self.copy(source, &mut buffer, out)).collect()
     }
 
-    fn copy(&self, source: &Source, buffer: &mut [u8], out: &mut PieceWriter) -> Result<Copied> {
+    pub(super) fn copy(&self, source: &Source, buffer: &mut [u8], out: &mut PieceWriter) -> Result<Copied> {
         match source.read {
             SourceRead::Control => {
-                let control = control_in(&self.roots, self.version_force)?;
-                let stored = self.copy_whole(source, &control.bytes, out)?.0;
-                // It is copied once.
-                drop(self.copied_control.set(control.control));
-                Ok(Copied::Stored(stored))
+                let control = self.read_control()?;
+                if source.expected.is_some_and(|expected| Digest::of(&control) == expected) {
+                    return Ok(Copied::Unchanged);
+                }
+                self.copy_whole(source, &control, out).map(|(stored, _)| Copied::Stored(stored))
             }
             SourceRead::Plain(limit) => match SourceFile::open(&self.roots, &source.name, limit)? {
                 None => Ok(Copied::Vanished),
                 Some(file) => self.copy_file(source, file, buffer, out),
             },
         }
+    }
+
+    /// `pg_control` as a backup stores it; what it says is kept.
+    pub(super) fn read_control(&self) -> Result<Vec<u8>> {
+        let read = control_in(&self.roots, self.version_force)?;
+        *self.control.lock().unwrap_or_else(PoisonError::into_inner) = Some(read.control);
+        Ok(read.bytes)
+    }
+
+    /// `pg_control` as it was read last.
+    pub(super) fn last_control(&self) -> Option<ControlFile> {
+        self.control.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn copy_file(
@@ -124,21 +161,38 @@ impl Copier {
         buffer: &mut [u8],
         out: &mut PieceWriter,
     ) -> Result<Copied> {
+        if let Some(blocks) = &source.blocks {
+            return self.copy_blocks(source, blocks, file, buffer, out);
+        }
         let filled = fill(&mut file, buffer)?;
         let first = buffer.get(..filled).unwrap_or_default();
         if first.is_empty() && !self.stores_empty {
             return Ok(Copied::Emptied);
         }
-        let (mut stored, pages) = if filled < buffer.len() {
-            self.copy_whole(source, first, out)?
-        } else {
+        let copied = if filled == buffer.len() {
             self.copy_stream(source, &mut file, buffer, out)?
+        } else if source.expected.is_some_and(|expected| Digest::of(first) == expected) {
+            None
+        } else {
+            Some(self.copy_whole(source, first, out)?)
         };
+        let Some((mut stored, pages)) = copied else { return Ok(Copied::Unchanged) };
+        self.judge_pages(&file, pages, &mut stored)?;
+        Ok(Copied::Stored(stored))
+    }
+
+    /// Looks again at the pages that seemed invalid.
+    pub(super) fn judge_pages(
+        &self,
+        file: &SourceFile,
+        pages: Option<PageReport>,
+        stored: &mut StoredBytes,
+    ) -> Result<()> {
         if let Some(mut pages) = pages {
-            read_again(&file, &mut pages)?;
+            read_again(file, &mut pages)?;
             stored.pages = page_checksums(&pages);
         }
-        Ok(Copied::Stored(stored))
+        Ok(())
     }
 
     /// Encodes bytes that are here as a whole.
@@ -154,20 +208,23 @@ impl Copier {
         let spec = self.spec(source);
         let room_bytes = BUFFER_BYTES + BUFFER_BYTES / 8;
         let report = order::store_whole(&spec, plain, room_bytes, &self.codecs, self.random.as_ref(), &mut sink);
-        Ok(self.stored(offset_bytes, report.map_err(failed)?))
+        let report = report.map_err(failed)?;
+        Ok((self.stored(offset_bytes, report.plain, report.stored), report.pages))
     }
 
-    /// Encodes the full `buffer` and all that follows.
+    /// Encodes the full `buffer` and all that follows; `None` when it is what the prior backup has, which is seen in
+    /// time only if little is stored.
     fn copy_stream(
         &self,
         source: &Source,
         file: &mut SourceFile,
         buffer: &mut [u8],
         out: &mut PieceWriter,
-    ) -> Result<(StoredBytes, Option<PageReport>)> {
+    ) -> Result<Option<(StoredBytes, Option<PageReport>)>> {
         let offset_bytes = out.written_bytes();
         let failed = |error: FilterError| encode_failed(&source.name, &error);
-        let mut sink = |piece: &[u8]| out.write(piece);
+        let mut held = HeldBack { bytes: source.expected.map(|_| Vec::new()), out };
+        let mut sink = |piece: &[u8]| held.write(piece);
         let mut chain = order::store(&self.spec(source), &self.codecs, self.random.as_ref()).map_err(failed)?;
         let mut filled = buffer.len();
         while filled > 0 {
@@ -175,33 +232,59 @@ impl Copier {
             filled = fill(file, buffer)?;
         }
         let report = chain.finish(&mut sink).map_err(failed)?;
-        Ok(self.stored(offset_bytes, report))
+        if held.bytes.is_some() && source.expected == Some(report.plain) {
+            return Ok(None);
+        }
+        held.release().map_err(|closed| failed(closed.into()))?;
+        Ok(Some((self.stored(offset_bytes, report.plain, report.stored), report.pages)))
     }
 
     fn spec(&self, source: &Source) -> StoreSpec<'_> {
-        StoreSpec {
-            compress: self.compress,
-            cipher: self.passphrase.as_ref(),
-            form: Form::Standard,
-            pages: source.pages,
+        StoreSpec { compress: self.compress, cipher: self.passphrase.as_ref(), form: source.form, pages: source.pages }
+    }
+
+    /// Pages are judged later.
+    pub(super) fn stored(&self, offset_bytes: u64, plain: Digest, stored: Digest) -> StoredBytes {
+        StoredBytes {
+            offset_bytes,
+            size_bytes: plain.size_bytes,
+            checksum: plain.sha1,
+            size_repo_bytes: stored.size_bytes,
+            checksum_repo: self.transforms().then_some(stored.sha1),
+            map_size_bytes: 0,
+            pages: PageChecksums::NotChecked,
+        }
+    }
+}
+
+/// Stored bytes of a file that may turn out to be what the prior backup has.
+struct HeldBack<'a> {
+    /// `None` once they are too many.
+    bytes: Option<Vec<u8>>,
+    out: &'a mut PieceWriter,
+}
+
+impl HeldBack<'_> {
+    fn write(&mut self, piece: &[u8]) -> Result<(), SinkClosed> {
+        match &mut self.bytes {
+            Some(bytes) if bytes.len().saturating_add(piece.len()) <= HELD_BYTES_MAX => {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            }
+            _ => {
+                self.release()?;
+                self.out.write(piece)
+            }
         }
     }
 
-    fn stored(&self, offset_bytes: u64, report: ChainReport) -> (StoredBytes, Option<PageReport>) {
-        let stored = StoredBytes {
-            offset_bytes,
-            size_bytes: report.plain.size_bytes,
-            checksum: report.plain.sha1,
-            size_repo_bytes: report.stored.size_bytes,
-            checksum_repo: self.transforms().then_some(report.stored.sha1),
-            pages: PageChecksums::NotChecked,
-        };
-        (stored, report.pages)
+    fn release(&mut self) -> Result<(), SinkClosed> {
+        self.bytes.take().map_or(Ok(()), |bytes| self.out.write(&bytes))
     }
 }
 
 /// Reads until the buffer is full or the file ends.
-fn fill(file: &mut SourceFile, buffer: &mut [u8]) -> Result<usize> {
+pub(super) fn fill(file: &mut SourceFile, buffer: &mut [u8]) -> Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_next(rest)? {
@@ -242,7 +325,7 @@ fn page_checksums(pages: &PageReport) -> PageChecksums {
     }
 }
 
-fn encode_failed(name: &[u8], error: &FilterError) -> Error {
+pub(super) fn encode_failed(name: &[u8], error: &FilterError) -> Error {
     let kind = match error {
         FilterError::Random(_) => ErrorKind::Crypto,
         FilterError::SinkClosed(SinkClosed) => ErrorKind::Term,

@@ -10,19 +10,29 @@
 
 mod archive_check;
 mod archive_copy;
+mod block_size;
+mod blocks;
 mod build;
+mod changes;
 mod cluster;
+mod compare;
 mod complete;
+mod delta;
 mod directories;
 mod file;
+mod hardlinks;
 mod label;
 mod leftovers;
 mod options;
+mod ownership;
 mod plan;
+mod prepare;
 mod prior;
 mod process;
 mod restartpoint;
 mod results;
+mod resume;
+mod save;
 mod servers;
 mod standby;
 mod start;
@@ -32,21 +42,30 @@ use std::future::Future;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use crate::db::Database;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Passphrase;
 use crate::format::manifest::{self, Completion, ManifestOptions};
-use crate::format::{CipherPass, Manifest, RawText};
+use crate::format::{BackupType, CipherPass, Manifest, RawText};
 use crate::pgdata::{DataRoots, Scan};
 use crate::progress::{Context, cancelled};
 use crate::repository::{Archive, Purpose, Reconciled, WritableRepository};
 
 use archive_check::wait_for_range;
+pub use block_size::{BlockRuleError, BlockRules};
+use changes::Action;
 use cluster::{Cluster, blocking, scan_directory};
 use file::Copier;
 pub use jiff::tz::TimeZone;
-pub use options::{ArchiveCheck, BackupOptions, BackupOutcome, BundleOptions, PageOptions, RecordedOptions};
+use label::Naming;
+pub use options::{
+    ArchiveCheck, BackupOptions, BackupOutcome, BlockOptions, BundleOptions, PageOptions, RecordedOptions,
+};
+use ownership::Ownership;
 use process::Process;
+use resume::Kept;
 pub use servers::{Servers, Standby};
 use start::Started;
 use stop::Stopped;
@@ -62,7 +81,18 @@ use stop::Stopped;
 /// - and those of the cluster's files, of the session and of the storage.
 ///
 /// After any of them the backup is not listed.
-pub async fn backup(
+///
+/// The future is boxed so that it can be sent to another thread: the compiler cannot tell outside of this crate.
+pub fn backup<'a>(
+    repository: &'a WritableRepository,
+    servers: Servers<'a>,
+    options: &'a BackupOptions,
+    context: &'a Context,
+) -> BoxFuture<'a, Result<BackupOutcome>> {
+    Box::pin(make(repository, servers, options, context))
+}
+
+async fn make(
     repository: &WritableRepository,
     servers: Servers<'_>,
     options: &BackupOptions,
@@ -70,19 +100,39 @@ pub async fn backup(
 ) -> Result<BackupOutcome> {
     let database = servers.leader();
     let mut reconciled = unless_cancelled(context, repository.reconciled(Purpose::Backup, context)).await?;
-    let cluster = Cluster::identify(&reconciled.info, options, database.is_some(), context).await?;
+    let mut cluster = Cluster::identify(&reconciled.info, options, database.is_some(), context).await?;
     let archive = open_archive(repository, database, options, context).await?;
     let timestamp_start_s = cluster::now_s(database, context).await?;
-    prior::require_full(&reconciled.info, options, context)?;
+    let mut options = options.clone();
+    // Times of files say nothing across servers.
+    options.delta |= matches!(servers, Servers::Standby(_));
+    let settling = prior::settle(repository, &reconciled.info, &mut options, &mut cluster, context);
+    let prior = unless_cancelled(context, settling).await?;
+    let options = &options;
 
     let started = unless_cancelled(context, begin(servers, &cluster, archive.as_ref(), options, context)).await?;
-    let (scan, roots) = scan_cluster(&cluster, started.as_ref(), options, context).await?;
+    let (mut scan, roots) = scan_cluster(&cluster, started.as_ref(), options, context).await?;
     let copy_start_s = cluster::end_of_second_s(database, context).await?;
 
-    leftovers::remove(repository, &mut reconciled, options, context).await?;
-    let zone = &options.time_zone;
-    let label = label::claim(repository, &reconciled, timestamp_start_s, zone, context).await?;
-    let backup_pass = new_pass(repository, context)?;
+    match servers {
+        Servers::Standby(_) => restartpoint::hide_times(&mut scan, copy_start_s),
+        Servers::PrimaryAndStandby { .. } => standby::hide_late_times(&mut scan, &cluster.layout, timestamp_start_s),
+        Servers::Primary(_) | Servers::Offline => {}
+    }
+
+    let version = cluster.control.version();
+    let left = leftovers::settle(repository, &mut reconciled, options, version, context).await?;
+    let base = prior.as_ref().map(|prior| (options.backup_type, prior.label()));
+    let naming = Naming { zone: &options.time_zone, base };
+    let (label, found) = match &left {
+        Some((left, found)) => (left.label(), found.clone()),
+        None => label::claim(repository, &reconciled, &naming, timestamp_start_s, context).await?,
+    };
+    let ownership = Ownership::new(repository, &label, found);
+    let backup_pass = match &left {
+        Some((left, _)) => repository.backup_passphrase(left)?,
+        None => backup_pass(repository, prior.as_ref(), context)?,
+    };
     let begin = build::Begin {
         label,
         backup_pass: backup_pass.as_ref().map(|pass| CipherPass::new(pass.expose().to_vec())),
@@ -90,8 +140,18 @@ pub async fn backup(
         copy_start_s,
         online: database.is_some(),
     };
-    let manifest = build::manifest(&scan, begin, &cluster, options, context)?;
+    let mut manifest = build::manifest(&scan, begin, prior.as_ref(), &cluster, options, context)?;
     drop(scan);
+    let start = started.as_ref().map(|started| started.segment);
+    let actions = changes::settle(&mut manifest, prior.as_ref(), start, context)?;
+    drop(prior);
+    let kept = match left {
+        Some((left, _)) => {
+            let form = |manifest: &Manifest, position| plan::form(manifest, &actions, options.bundle, position);
+            resume::take_over(repository, &mut manifest, &left, form, context).await?
+        }
+        None => Kept::default(),
+    };
     let copier = Copier {
         roots: Arc::new(roots),
         pgdata: options.pg_path.as_os_str().as_bytes().into(),
@@ -100,8 +160,9 @@ pub async fn backup(
         codecs: context.codecs.clone(),
         random: Arc::clone(&context.random),
         version_force: options.version_force,
-        copied_control: Arc::default(),
+        control: Arc::default(),
         stores_empty: options.bundle.is_none(),
+        reporter: Arc::clone(&context.reporter),
     };
     let standby_roots = match (servers.helper(), &started) {
         (Some(standby), Some(started)) => {
@@ -109,8 +170,18 @@ pub async fn backup(
         }
         _ => None,
     };
-    let standby_roots = standby_roots.map(Arc::new);
-    let run = Run { repository, servers, standby_roots, options, context, reconciled: &reconciled, cluster: &cluster };
+    let run = Run {
+        repository,
+        servers,
+        standby_roots: standby_roots.map(Arc::new),
+        options,
+        context,
+        reconciled: &reconciled,
+        cluster: &cluster,
+        actions: &actions,
+        kept: &kept,
+        ownership: &ownership,
+    };
     run.labelled(Arc::new(manifest), copier, started, archive).await
 }
 
@@ -142,6 +213,11 @@ struct Run<'a> {
     context: &'a Context,
     reconciled: &'a Reconciled,
     cluster: &'a Cluster,
+    /// What is done with each file of the manifest, by position.
+    actions: &'a [Action],
+    /// What an unfinished backup has stored already.
+    kept: &'a Kept,
+    ownership: &'a Ownership<'a>,
 }
 
 impl Run<'_> {
@@ -155,13 +231,10 @@ impl Run<'_> {
         let passphrase = self.repository.manifest_passphrase(&self.reconciled.info)?;
         let passphrase = passphrase.as_ref();
         self.save_copy(&manifest, passphrase).await?;
-        let copied = self.copy(Arc::make_mut(&mut manifest), &copier).await;
-        if copied.as_ref().is_err_and(|error| error.kind() == ErrorKind::Term) {
-            // What was copied so far can be used by a backup that resumes.
-            self.save_copy(&manifest, passphrase).await?;
-        }
-        copied?;
-        let stopped = self.stop(Arc::make_mut(&mut manifest), &copier, started.as_ref()).await?;
+        let copied = self.copy(&mut manifest, passphrase, &copier).await;
+        self.resumable(copied, &manifest, passphrase).await?;
+        let stopped = self.stop(Arc::make_mut(&mut manifest), &copier, started.as_ref()).await;
+        let stopped = self.resumable(stopped, &manifest, passphrase).await?;
         self.enter_end(Arc::make_mut(&mut manifest), started, &stopped);
         if let (Some(archive), Some(wal)) = (&archive, &stopped.wal) {
             self.wait_for_wal(&manifest, passphrase, archive, wal).await?;
@@ -175,9 +248,30 @@ impl Run<'_> {
                 archive_copy::copy(self.repository, archive, wal, manifest, storing, self.context).await?;
             }
         }
-        self.context.check_cancelled()?;
+        self.resumable(self.context.check_cancelled(), &manifest, passphrase).await?;
         self.context.info(format!("new backup label = {}", manifest.label()));
-        complete::complete(self.repository, self.reconciled, &manifest, passphrase, self.options, self.context).await
+        complete::complete(
+            self.repository,
+            (self.reconciled, self.ownership),
+            &manifest,
+            passphrase,
+            self.options,
+            self.context,
+        )
+        .await
+    }
+
+    /// Lets a backup that resumes use what was copied, when this one is told to end.
+    async fn resumable<T>(
+        &self,
+        result: Result<T>,
+        manifest: &Arc<Manifest>,
+        passphrase: Option<&Passphrase>,
+    ) -> Result<T> {
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Term) {
+            self.save_copy(manifest, passphrase).await?;
+        }
+        result
     }
 
     fn copies_archive(&self) -> bool {
@@ -187,18 +281,20 @@ impl Run<'_> {
     /// Saves what a later backup could resume from.
     async fn save_copy(&self, manifest: &Arc<Manifest>, passphrase: Option<&Passphrase>) -> Result<()> {
         match self.options.resume {
-            true => self.repository.save_manifest_copy(manifest, passphrase, self.context).await,
+            true => self.ownership.save(manifest, passphrase, self.context).await,
             false => Ok(()),
         }
     }
 
-    async fn copy(&self, manifest: &mut Manifest, copier: &Copier) -> Result<()> {
-        if self.options.bundle.is_none() {
+    async fn copy(&self, manifest: &mut Arc<Manifest>, passphrase: Option<&Passphrase>, copier: &Copier) -> Result<()> {
+        let hardlinks = self.options.recorded.hardlink && self.repository.storage().posix().is_some();
+        let is_whole = self.options.bundle.is_none() && manifest.backup_type() == BackupType::Full;
+        if is_whole || hardlinks {
             directories::create(self.repository, manifest, self.options.symlinks).await?;
         }
         let has_helper = self.servers.helper().is_some();
         let is_from_primary = |name: &[u8]| has_helper && !self.cluster.layout.is_replayed(name);
-        let plan = plan::plan(manifest, self.options.bundle, is_from_primary);
+        let plan = plan::plan(manifest, self.actions, self.options.bundle, is_from_primary);
         let process = Process {
             repository: self.repository,
             servers: self.servers,
@@ -206,15 +302,24 @@ impl Run<'_> {
             cluster: self.cluster,
             options: self.options,
             copier,
+            actions: self.actions,
+            kept: self.kept,
+            ownership: self.ownership,
+            manifest_passphrase: passphrase,
             context: self.context,
         };
-        process.run(manifest, plan).await
+        process.run(manifest, plan).await?;
+        if hardlinks {
+            hardlinks::create(self.repository, manifest, self.context).await?;
+        }
+        Ok(())
     }
 
     async fn stop(&self, manifest: &mut Manifest, copier: &Copier, started: Option<&Started>) -> Result<End> {
         let Some(started) = started else {
             return Ok(End { timestamp_s: self.context.clock.now_s(), wal: None });
         };
+        self.ownership.check().await?;
         let stopping =
             stop::stop(self.repository, self.servers, (self.cluster, started), copier, manifest, self.context);
         let Stopped { timestamp_s, wal } = unless_cancelled(self.context, stopping).await?;
@@ -306,8 +411,16 @@ async fn scan_cluster(
     Ok((found, roots))
 }
 
-/// A passphrase for the files of this backup and of those that will be based on it.
-fn new_pass(repository: &WritableRepository, context: &Context) -> Result<Option<Passphrase>> {
+/// The passphrase of the files: that of the prior backup, or a new one for this backup and those that will be based on
+/// it.
+fn backup_pass(
+    repository: &WritableRepository,
+    prior: Option<&Manifest>,
+    context: &Context,
+) -> Result<Option<Passphrase>> {
+    if let Some(prior) = prior {
+        return repository.backup_passphrase(prior);
+    }
     if !repository.is_encrypted() {
         return Ok(None);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use super::block_size::BlockRules;
 use crate::filter::Compression;
 use crate::format::backup_entry::BackupSizes;
 use crate::format::{Annotations, BackupLabel, BackupType};
@@ -41,8 +42,14 @@ pub struct BackupOptions {
     pub compress: Compression,
     /// Small files go into bundles (`repo-bundle`); `None` stores each file in an object of its own.
     pub bundle: Option<BundleOptions>,
-    /// Keep what a later backup can go on with (`resume`).
+    /// Only changed blocks of files are stored (`repo-block`); `None` stores files whole. Needs bundles.
+    pub block: Option<BlockOptions>,
+    /// Compare contents where times and sizes are the same as in the prior backup (`delta`).
+    pub delta: bool,
+    /// Keep what a later backup can go on with, and go on with what an earlier one left (`resume`).
     pub resume: bool,
+    /// Bytes copied between two saves of the unfinished manifest (`manifest-save-threshold`).
+    pub manifest_save_threshold_bytes: u64,
     /// Keep the link `latest` and the links of tablespaces, where the repository is a directory (`repo-symlink`).
     pub symlinks: bool,
     /// What to note about the backup (`annotation`).
@@ -84,15 +91,24 @@ pub struct BundleOptions {
     pub limit_bytes: u64,
 }
 
-/// Options that have no effect on a full backup here but stand in its manifest.
+/// How files are cut into blocks.
+#[derive(Debug, Clone)]
+pub struct BlockOptions {
+    /// Which files, and into which blocks.
+    pub rules: BlockRules,
+    /// The plain size of a super block in a full backup (`repo-block-size-super-full`).
+    pub size_super_full_bytes: u64,
+    /// The same in a differential or incremental one (`repo-block-size-super`).
+    pub size_super_bytes: u64,
+}
+
+/// Options that have no effect here but stand in the manifest.
 #[derive(Debug, Clone, Copy)]
 pub struct RecordedOptions {
     /// `buffer-size`
     pub buffer_size_bytes: u64,
     /// `compress-level-network`
     pub compress_level_network: i32,
-    /// `delta`
-    pub delta: bool,
     /// `repo-hardlink`
     pub hardlink: bool,
 }

@@ -1,9 +1,10 @@
 //! What is copied, in which order, and what goes into one bundle. Pure.
 
+use super::changes::Action;
 use super::options::BundleOptions;
 use crate::format::Manifest;
 use crate::format::manifest::{FileRow, TargetKind};
-use crate::format::path::BundleId;
+use crate::format::path::{BundleId, StoredFile};
 use crate::postgres::data_path::CONTROL_FILE;
 
 /// Files of the manifest, by position, in the order in which they are copied.
@@ -16,7 +17,7 @@ pub(super) struct Plan {
     pub(super) from_primary: Vec<Job>,
     /// `pg_control`, which is copied after everything else.
     pub(super) control: Option<Job>,
-    /// Empty files that a bundled backup does not store.
+    /// Empty files, which a bundled backup does not store.
     pub(super) empty: Vec<usize>,
     /// Plain bytes of all jobs.
     pub(super) total_bytes: u64,
@@ -31,9 +32,11 @@ pub(super) enum Job {
     Bundle(BundleId, Vec<usize>),
 }
 
-/// Plans a full backup. `is_from_primary` tells of a file's name whether it must not be read from a standby.
+/// Plans the copying of the files for which `actions`, by position, says so. `is_from_primary` tells of a file's name
+/// whether it must not be read from a standby.
 pub(super) fn plan(
     manifest: &Manifest,
+    actions: &[Action],
     bundle: Option<BundleOptions>,
     is_from_primary: impl Fn(&[u8]) -> bool,
 ) -> Plan {
@@ -46,11 +49,14 @@ pub(super) fn plan(
     // One queue for each tablespace and one for all else: a bundle holds files of one file system.
     let mut small: Vec<(Vec<u8>, Vec<usize>)> = tablespaces(manifest);
     for (position, file) in files.iter().enumerate() {
-        let is_bundled = bundle.is_some_and(|bundle| file.size_original_bytes <= bundle.limit_bytes);
-        if bundle.is_some() && file.size_original_bytes == 0 {
-            plan.empty.push(position);
+        if actions.get(position) == Some(&Action::Keep) {
+            if file.reference.is_none() {
+                plan.empty.push(position);
+            }
             continue;
         }
+        // The size at the scan decides, not that of the prior backup which the row may have until it is copied.
+        let is_bundled = bundle.is_some_and(|bundle| file.size_original_bytes <= bundle.limit_bytes);
         plan.total_bytes = plan.total_bytes.saturating_add(file.size_original_bytes);
         if file.name().as_bytes() == CONTROL_FILE.as_bytes() {
             control = Some((position, is_bundled));
@@ -70,9 +76,9 @@ pub(super) fn plan(
     let mut next_id = 1;
     let bundle_bytes = bundle.map_or(0, |bundle| bundle.size_bytes);
     for (_, queue) in small {
-        plan.jobs.extend(bundles(files, queue, bundle_bytes, &mut next_id));
+        plan.jobs.extend(bundles(manifest, queue, bundle_bytes, &mut next_id));
     }
-    plan.from_primary.extend(bundles(files, primary.small, bundle_bytes, &mut next_id));
+    plan.from_primary.extend(bundles(manifest, primary.small, bundle_bytes, &mut next_id));
     plan.control = control.and_then(|(position, is_bundled)| match is_bundled {
         true => BundleId::new(next_id).map(|id| Job::Bundle(id, vec![position])),
         false => Some(Job::Single(position)),
@@ -94,11 +100,13 @@ fn singles(files: &[FileRow], mut queue: Vec<usize>) -> Vec<Job> {
     queue.into_iter().map(Job::Single).collect()
 }
 
-fn bundles(files: &[FileRow], mut queue: Vec<usize>, size_bytes: u64, next_id: &mut u64) -> Vec<Job> {
-    // Files of one age are read again together.
-    queue.sort_by(|one, other| oldest_first(file(files, *one), file(files, *other)));
+fn bundles(manifest: &Manifest, mut queue: Vec<usize>, size_bytes: u64, next_id: &mut u64) -> Vec<Job> {
+    let files = manifest.files();
+    queue.sort_by(|one, other| neighbours(manifest, file(files, *one), file(files, *other)));
     let mut jobs = Vec::new();
-    for group in groups(files, &queue, size_bytes) {
+    for mut group in groups(files, &queue, size_bytes) {
+        // Maps hold the offsets of blocks, which are small numbers at the begin of the bundle.
+        group.sort_by_key(|position| !is_in_blocks(manifest, *position));
         jobs.extend(BundleId::new(*next_id).map(|id| Job::Bundle(id, group)));
         *next_id += 1;
     }
@@ -131,6 +139,30 @@ fn groups(files: &[FileRow], queue: &[usize], size_bytes: u64) -> Vec<Vec<usize>
     groups
 }
 
+/// In which form the file at `position` is stored in an object of its own; `None` when it is in a bundle or nowhere.
+pub(super) fn form(
+    manifest: &Manifest,
+    actions: &[Action],
+    bundle: Option<BundleOptions>,
+    position: usize,
+) -> Option<StoredFile> {
+    let file = file(manifest.files(), position)?;
+    let is_bundled = bundle.is_some_and(|bundle| file.size_original_bytes <= bundle.limit_bytes);
+    if is_bundled || actions.get(position) == Some(&Action::Keep) {
+        return None;
+    }
+    Some(match is_in_blocks(manifest, position) {
+        true => StoredFile::BlockIncremental,
+        false => StoredFile::Whole(manifest.options().compress_type),
+    })
+}
+
+/// Whether a file is to be stored in blocks.
+pub(super) fn is_in_blocks(manifest: &Manifest, position: usize) -> bool {
+    let is_cut = |file: &FileRow| file.block_incr.is_some() && file.name().as_bytes() != CONTROL_FILE.as_bytes();
+    manifest.header().block_incr && file(manifest.files(), position).is_some_and(is_cut)
+}
+
 fn file(files: &[FileRow], position: usize) -> Option<&FileRow> {
     files.get(position)
 }
@@ -140,8 +172,15 @@ fn largest_first(one: Option<&FileRow>, other: Option<&FileRow>) -> std::cmp::Or
     key(other).cmp(&key(one)).then_with(|| by_name(one, other))
 }
 
-fn oldest_first(one: Option<&FileRow>, other: Option<&FileRow>) -> std::cmp::Ordering {
-    let key = |file: Option<&FileRow>| file.map(|file| file.timestamp_s);
+/// Files that the prior backups have come first and lie as they do there, so that what is read of them is read in order;
+/// then new ones, with files of one age next to each other, since they are read again together.
+fn neighbours(manifest: &Manifest, one: Option<&FileRow>, other: Option<&FileRow>) -> std::cmp::Ordering {
+    let key = |file: Option<&FileRow>| {
+        let reference = file.filter(|file| file.reference.is_some());
+        let place = reference.and_then(|file| file.bundle).map(|place| (place.id.number(), place.offset_bytes));
+        let stored = reference.map(|file| (manifest.stored_in(file), place));
+        (stored.is_none(), stored, file.map(|file| file.timestamp_s))
+    };
     key(one).cmp(&key(other)).then_with(|| by_name(one, other))
 }
 
@@ -234,7 +273,7 @@ mod tests {
     #[test]
     fn large_files_come_first_and_pg_control_last() {
         let manifest = manifest(&FILES);
-        let plan = plan(&manifest, None, |_| false);
+        let plan = plan(&manifest, &[Action::Copy; FILES.len()], None, |_| false);
         let order: Vec<String> = jobs(&plan, &manifest).into_iter().flat_map(|(_, names)| names).collect();
         assert_eq!(order, ["6", "9", "5", "1", "8", "2", "4", "3", "pg_control"]);
         assert_eq!(plan.empty, [] as [usize; 0]);
@@ -244,7 +283,10 @@ mod tests {
     #[test]
     fn a_bundle_holds_small_files_of_one_tablespace_until_it_is_full() {
         let manifest = manifest(&FILES);
-        let plan = plan(&manifest, Some(BundleOptions { size_bytes: 110, limit_bytes: 100 }), |_| false);
+        let mut actions = [Action::Copy; FILES.len()];
+        actions[2] = Action::Keep;
+        let bundle = Some(BundleOptions { size_bytes: 110, limit_bytes: 100 });
+        let plan = plan(&manifest, &actions, bundle, |_| false);
         let expected: [(u64, &[&str]); 7] =
             [(0, &["6"]), (0, &["9"]), (0, &["5"]), (1, &["8"]), (2, &["2", "4"]), (3, &["1"]), (4, &["pg_control"])];
         let found = jobs(&plan, &manifest);
@@ -258,8 +300,11 @@ mod tests {
     fn a_bundle_holds_files_of_one_server() {
         let manifest = manifest(&FILES);
         let bundle = Some(BundleOptions { size_bytes: 1000, limit_bytes: 100 });
-        let plan =
-            plan(&manifest, bundle, |name| [b"pg_data/base/1/2", b"pg_data/base/1/6"].iter().any(|file| name == *file));
+        let mut actions = [Action::Copy; FILES.len()];
+        actions[2] = Action::Keep;
+        let plan = plan(&manifest, &actions, bundle, |name| {
+            [b"pg_data/base/1/2", b"pg_data/base/1/6"].iter().any(|file| name == *file)
+        });
         let position = |text: &str| manifest.file_position(text.as_bytes()).unwrap();
         let bundled = BundleId::new(3).unwrap();
         assert_eq!(

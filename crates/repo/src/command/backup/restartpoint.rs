@@ -16,15 +16,16 @@
 //! All WAL from begin to end must be in the repository. The primary archives it, and it archives whole segments: with an
 //! idle primary that never switches, the end of the backup is in a segment that is not archived.
 
-use super::archive_check::{WalRange, wait_for_segment};
+use super::archive_check::WalRange;
 use super::cluster::{Cluster, current_control};
 use super::options::BackupOptions;
 use super::start::{Started, check_server_of};
 use crate::db::{BackupStop, Database};
 use crate::error::{Error, ErrorKind, Result};
+use crate::pgdata::Scan;
 use crate::postgres::{ControlFile, Lsn, Timeline, WalSegmentName, WalSegmentSize};
 use crate::progress::Context;
-use crate::repository::Archive;
+use crate::repository::{Archive, wait_for_segment};
 
 /// Starts the backup at a restartpoint.
 ///
@@ -86,6 +87,16 @@ async fn check_archive(
         context.detail(format!("segment {start} is not complete yet: it is looked for at the end"));
     }
     Ok(())
+}
+
+/// Gives all files the second in which they were listed. A server writes its files when it likes: the time of a file on
+/// the standby may be that of the same file on the primary while their contents differ, and a later backup of the other
+/// server, ours or the original's, would take the one for the other. A time later than that of every file makes it compare
+/// the contents.
+pub(super) fn hide_times(scan: &mut Scan, copy_start_s: i64) {
+    for file in &mut scan.files {
+        file.modified_s = copy_start_s;
+    }
 }
 
 /// Checks that what the server stopped is the backup that began, and that the copy of `pg_control` ends it. Gives the

@@ -1,6 +1,7 @@
 //! What copying gave, in the manifest and in the log.
 
 use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
 
 use super::file::{Copied, StoredBytes};
 use super::options::BackupOptions;
@@ -17,9 +18,13 @@ use crate::progress::{Context, Level, Progress, size_text};
 /// Collects results.
 #[derive(Debug)]
 pub(super) struct Results<'a> {
-    manifest: &'a mut Manifest,
+    /// Shared while a copy of it is saved; what is done meanwhile waits in `pending`.
+    manifest: &'a mut Arc<Manifest>,
+    pending: Vec<Done>,
     context: &'a Context,
     end_at_error: bool,
+    /// References are links, which are told when they are made.
+    hardlinks: bool,
     progress: Progress,
     vanished: Vec<usize>,
     invalid_files: u64,
@@ -27,12 +32,19 @@ pub(super) struct Results<'a> {
 
 impl<'a> Results<'a> {
     /// For the files of `plan`. Empty files of a bundled backup are complete as they are.
-    pub(super) fn new(manifest: &'a mut Manifest, plan: &Plan, options: &BackupOptions, context: &'a Context) -> Self {
+    pub(super) fn new(
+        manifest: &'a mut Arc<Manifest>,
+        plan: &Plan,
+        options: &BackupOptions,
+        context: &'a Context,
+    ) -> Self {
         let progress = Progress { done_bytes: 0, total_bytes: plan.total_bytes };
         let results = Self {
             manifest,
+            pending: Vec::new(),
             context,
             end_at_error: options.pages.end_at_error,
+            hardlinks: options.recorded.hardlink,
             progress,
             vanished: Vec::new(),
             invalid_files: 0,
@@ -54,7 +66,36 @@ impl<'a> Results<'a> {
     ///
     /// # Errors
     /// [`ErrorKind::Checksum`] for invalid pages when the backup is to end at them.
-    pub(super) fn take(&mut self, mut done: Done) -> Result<()> {
+    pub(super) fn take(&mut self, done: Done) -> Result<()> {
+        match Arc::get_mut(self.manifest) {
+            Some(_) => self.enter(done),
+            None => {
+                self.pending.push(done);
+                Ok(())
+            }
+        }
+    }
+
+    /// The manifest as it is now, for saving. Until the caller has dropped it and calls [`Results::catch_up`] it does not
+    /// change.
+    pub(super) fn snapshot(&self) -> Arc<Manifest> {
+        Arc::clone(self.manifest)
+    }
+
+    /// Enters what was done while the manifest was saved.
+    ///
+    /// # Errors
+    /// As for [`Results::take`].
+    pub(super) fn catch_up(&mut self) -> Result<()> {
+        std::mem::take(&mut self.pending).into_iter().try_for_each(|done| self.take(done))
+    }
+
+    /// How far the copying is.
+    pub(super) fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    fn enter(&mut self, mut done: Done) -> Result<()> {
         for (position, copied) in std::mem::take(&mut done.files) {
             self.take_file(position, copied, &done)?;
         }
@@ -62,18 +103,39 @@ impl<'a> Results<'a> {
         Ok(())
     }
 
-    /// Takes vanished files out of the manifest.
-    pub(super) fn finish(mut self) {
+    /// Takes vanished files out of the manifest, and tells which files other backups have.
+    ///
+    /// # Errors
+    /// As for [`Results::take`].
+    pub(super) fn finish(mut self) -> Result<()> {
+        self.enter_rest()?;
         self.vanished.sort_unstable();
         let mut position = 0;
-        self.manifest.retain_files(|_| {
+        Arc::make_mut(self.manifest).retain_files(|_| {
             let keep = self.vanished.binary_search(&position).is_err();
             position += 1;
             keep
         });
+        let references = self.manifest.files().iter().filter(|file| file.reference.is_some());
+        for file in references.filter(|_| !self.hardlinks) {
+            self.context.detail(format!("reference {} to {}", file.name(), self.manifest.stored_in(file)));
+        }
         if self.invalid_files > 0 {
             self.context.warn(format!("invalid page checksums found in {} file(s)", self.invalid_files));
         }
+        Ok(())
+    }
+
+    /// Enters what is known, of a backup that does not come to its end.
+    ///
+    /// # Errors
+    /// As for [`Results::take`].
+    pub(super) fn give_up(mut self) -> Result<()> {
+        self.enter_rest()
+    }
+
+    fn enter_rest(&mut self) -> Result<()> {
+        std::mem::take(&mut self.pending).into_iter().try_for_each(|done| self.enter(done))
     }
 
     fn take_file(&mut self, position: usize, copied: Copied, done: &Done) -> Result<()> {
@@ -91,6 +153,23 @@ impl<'a> Results<'a> {
                 self.vanished.push(position);
                 return Ok(());
             }
+            Copied::Unchanged => {
+                let (size_bytes, checksum) = (file.size_bytes, checksum_text(file.size_bytes, file.checksum));
+                detail(format!(
+                    "match file from prior backup {shown} ({}){checksum}",
+                    self.sizes(original_bytes, size_bytes)
+                ));
+                return Ok(());
+            }
+            Copied::Resumed => {
+                let (size_bytes, checksum) = (file.size_bytes, checksum_text(file.size_bytes, file.checksum));
+                let pages = file.page_checksums.clone();
+                detail(format!("checksum resumed file {shown} ({}){checksum}", self.sizes(original_bytes, size_bytes)));
+                return match pages {
+                    PageChecksums::Errors(ranges) => self.report_pages(&shown, size_bytes, &ranges),
+                    _ => Ok(()),
+                };
+            }
             Copied::Emptied => {
                 detail(format!("store truncated file {shown} ({})", self.sizes(original_bytes, 0)));
                 CopiedFile {
@@ -100,15 +179,15 @@ impl<'a> Results<'a> {
                     checksum_repo: None,
                     bundle: None,
                     map_size_bytes: 0,
-                    page_checksums: file.page_checksums.clone(),
+                    page_checksums: match file.page_checksums {
+                        PageChecksums::NotChecked => PageChecksums::NotChecked,
+                        _ => PageChecksums::Valid,
+                    },
                 }
             }
             Copied::Stored(stored) => {
                 let place = bundle.map(|id| format!("bundle {}/{}, ", id.number(), stored.offset_bytes));
-                let checksum = match stored.size_bytes {
-                    0 => String::new(),
-                    _ => format!(" checksum {}", stored.checksum),
-                };
+                let checksum = checksum_text(stored.size_bytes, Some(stored.checksum));
                 detail(format!(
                     "backup file {shown} ({}{}){checksum}",
                     place.unwrap_or_default(),
@@ -120,7 +199,7 @@ impl<'a> Results<'a> {
         if let PageChecksums::Errors(ranges) = &recorded.page_checksums {
             self.report_pages(&shown, recorded.size_bytes, ranges)?;
         }
-        if let Some(file) = self.manifest.files_mut().get_mut(position) {
+        if let Some(file) = Arc::make_mut(self.manifest).files_mut().get_mut(position) {
             file.record(recorded);
         }
         Ok(())
@@ -170,6 +249,10 @@ fn shown(pgdata: &[u8], file: &FileRow) -> String {
     DisplayPath(&path_in_pgdata(pgdata, file.name().as_bytes())).to_string()
 }
 
+fn checksum_text(size_bytes: u64, checksum: Option<Checksum>) -> String {
+    checksum.filter(|_| size_bytes > 0).map_or_else(String::new, |checksum| format!(" checksum {checksum}"))
+}
+
 fn recorded(stored: StoredBytes, bundle: Option<BundleId>) -> CopiedFile {
     CopiedFile {
         size_bytes: stored.size_bytes,
@@ -177,7 +260,7 @@ fn recorded(stored: StoredBytes, bundle: Option<BundleId>) -> CopiedFile {
         size_repo_bytes: stored.size_repo_bytes,
         checksum_repo: stored.checksum_repo,
         bundle: bundle.map(|id| BundlePlace { id, offset_bytes: stored.offset_bytes }),
-        map_size_bytes: 0,
+        map_size_bytes: stored.map_size_bytes,
         page_checksums: stored.pages,
     }
 }

@@ -12,8 +12,8 @@ use super::options::BackupOptions;
 use super::servers::Standby;
 use crate::db::check::{ExpectedServer, check_server};
 use crate::error::{Error, ErrorKind, Result};
-use crate::pgdata::DataRoots;
-use crate::postgres::{ControlFile, Lsn, Timeline};
+use crate::pgdata::{DataRoots, Scan};
+use crate::postgres::{ControlFile, DataLayout, Lsn, Timeline};
 use crate::progress::Context;
 
 /// Waits until the standby has replayed the begin of the backup and has it on disk.
@@ -131,4 +131,15 @@ pub(super) async fn open_roots(
         Ok(DataRoots::open(&found.targets, &links)?)
     })
     .await
+}
+
+/// Gives files that the primary wrote since the backup began an earlier time. The standby need not have written the same
+/// yet, so what is read there may be older than the time says; WAL repairs that in this backup, but a later one would
+/// take the file for unchanged.
+pub(super) fn hide_late_times(scan: &mut Scan, layout: &DataLayout, timestamp_start_s: i64) {
+    for file in &mut scan.files {
+        if file.modified_s >= timestamp_start_s && layout.is_replayed(&file.name) {
+            file.modified_s = timestamp_start_s.saturating_sub(1);
+        }
+    }
 }

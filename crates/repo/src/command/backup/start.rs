@@ -2,7 +2,6 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use super::archive_check::wait_for_segment;
 use super::cluster::{Cluster, blocking, current_control};
 use super::options::BackupOptions;
 use super::servers::Standby;
@@ -14,7 +13,7 @@ use crate::pgdata::{Directory, RelativePath};
 use crate::postgres::data_path::file_name;
 use crate::postgres::{Lsn, WalSegmentName};
 use crate::progress::Context;
-use crate::repository::Archive;
+use crate::repository::{Archive, wait_for_segment};
 
 /// A backup that the server has started.
 #[derive(Debug)]

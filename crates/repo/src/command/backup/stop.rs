@@ -11,6 +11,7 @@ use super::servers::Servers;
 use super::start::Started;
 use crate::db::BackupStop;
 use crate::error::{Error, ErrorKind, Result};
+use crate::filter::Form;
 use crate::format::Manifest;
 use crate::format::ManifestName;
 use crate::format::manifest::{CopiedFile, FileRow, PageChecksums, ScannedFile};
@@ -54,9 +55,9 @@ pub(super) async fn stop(
     let timestamp_s = now_s(Some(database), context).await?;
     let wal = match servers {
         Servers::Standby(_) => {
-            let copied = copier.copied_control.get();
+            let copied = copier.last_control();
             let copied = copied.ok_or_else(|| Error::new(ErrorKind::FileMissing, "pg_control was not copied"))?;
-            restartpoint::check_stop(&stopped, started, copied, cluster.control.wal_segment_size())?
+            restartpoint::check_stop(&stopped, started, &copied, cluster.control.wal_segment_size())?
         }
         _ => check_stop(&stopped, started, cluster)?,
     };
@@ -119,6 +120,11 @@ async fn put(
         name: full_name.as_bytes().to_vec(),
         read: SourceRead::Plain(ReadLimit::End),
         pages: None,
+        form: Form::Standard,
+        blocks: None,
+        expected: None,
+        compare_first: false,
+        kept: None,
     };
     let (copier, size_bytes) = (copier.clone(), content.len() as u64);
     let stored = transfer::store(target, &context.budget, move |out| {

@@ -124,16 +124,18 @@ impl Archive<'_> {
         let directory = path::archive_directory(repository.stanza(), self.id);
         let entries = repository.storage().list_all(&directory, &ListOptions::default()).await?;
         let directories = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
+        let mut doomed = Vec::new();
         for name in directories.filter_map(|entry| WalDirectoryName::parse(entry.name.trim_end_matches('/'))) {
             self.context.check_cancelled()?;
             if !self.kept.touches(name) {
-                remover.tree(&path::wal_directory_named(repository.stanza(), self.id, name)).await;
+                doomed.push(path::wal_directory_named(repository.stanza(), self.id, name));
                 self.context.detail(format!("{}: {} remove archive path {name}", repository.index(), self.id));
                 self.run.extend(name.as_str());
             } else if self.kept.is_scanned(name) {
                 self.trim_directory(name, remover).await?;
             }
         }
+        remover.trees(doomed, self.context).await?;
         match self.run.total {
             0 => self.context.info(format!("{}: {} no archive to remove", repository.index(), self.id)),
             _ => self.say_run(repository),

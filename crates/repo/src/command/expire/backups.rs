@@ -71,6 +71,7 @@ pub(super) async fn remove_directories(
         false => repository.backup_directories().await?,
     };
     let unfinished = unfinished(repository, &directories, change, context).await?;
+    let mut doomed = Vec::new();
     for label in directories.iter().rev() {
         let is_listed = change.remaining.backup(label).is_some();
         if is_listed || !change.known.contains(label) || unfinished == Some(*label) {
@@ -91,9 +92,9 @@ pub(super) async fn remove_directories(
             }
         }
         context.info(format!("{}: remove expired backup {label}", repository.index()));
-        remover.tree(&path::backup(repository.stanza(), label)).await;
+        doomed.push(path::backup(repository.stanza(), label));
     }
-    Ok(())
+    remover.trees(doomed, context).await
 }
 
 /// The newest directory, when its backup was begun and not finished: it runs somewhere else or can be resumed.

@@ -19,8 +19,9 @@ mod retention;
 mod wal_retention;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::format::BackupInfo;
 use crate::progress::Context;
-use crate::repository::{Purpose, Reconciled, Repository, WritableRepository};
+use crate::repository::{Change as InfoChange, Purpose, Reconciled, Repository, WritableRepository};
 
 use archive::WalPlan;
 use backups::Change;
@@ -29,6 +30,7 @@ pub use jiff::tz::TimeZone;
 pub use options::{ExpireRequest, ExpiredBackups, FullUnit, RepositoryRules, Retention, WalRetention};
 use remover::Remover;
 use retention::BackupPlan;
+pub use retention::HOLD;
 
 /// How often a run begins again because somebody else changed backup.info under it.
 const ROUNDS_MAX: u32 = 3;
@@ -135,14 +137,20 @@ impl Run<'_> {
         if plan.backups.expired.is_empty() && !plan.reconciled.is_changed() {
             return Ok(true);
         }
-        let mut now = self.repository.backup_info(self.context).await?;
-        plan.reconciled.apply(&mut now);
-        if now != plan.reconciled.info {
-            return Ok(false);
-        }
-        self.context.check_cancelled()?;
-        self.repository.save_backup_info(&plan.backups.remaining, self.context).await?;
-        Ok(true)
+        let remaining = &plan.backups.remaining;
+        let mut holds = false;
+        let change = |now: &mut BackupInfo| {
+            self.context.check_cancelled()?;
+            plan.reconciled.apply(now);
+            holds = *now == plan.reconciled.info;
+            if !holds {
+                return Ok(InfoChange::Nothing);
+            }
+            now.clone_from(remaining);
+            Ok(InfoChange::Write)
+        };
+        self.repository.update_backup_info(self.context, change).await?;
+        Ok(holds)
     }
 
     async fn carry_out(self, plan: &Plan) -> Result<()> {

@@ -1,9 +1,15 @@
 //! The one place of this command that removes anything: a dry run ends here, and failures are counted here.
 
+use futures_util::stream::{self, StreamExt};
+
 use crate::error::{Error, Result};
 use crate::format::{BackupLabel, path};
+use crate::progress::Context;
 use crate::repository::WritableRepository;
 use crate::storage::{StorageError, StoragePath};
+
+/// Directories that are removed at once: each takes a listing and a removal, one after the other.
+const TREES_AT_ONCE: usize = 4;
 
 /// Removes, and remembers what could not be removed: the rest goes on (faults.md EX11).
 #[derive(Debug)]
@@ -59,6 +65,28 @@ impl<'a> Remover<'a> {
         {
             self.count([error]);
         }
+    }
+
+    /// Removes directories of which none needs another, some at once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Term`](crate::error::ErrorKind::Term).
+    pub(super) async fn trees(&mut self, paths: Vec<StoragePath>, context: &Context) -> Result<()> {
+        if self.dry_run {
+            return Ok(());
+        }
+        let storage = self.repository.storage();
+        let mut removals = stream::iter(paths)
+            .map(|path| async move { storage.remove_tree(&path).await })
+            .buffer_unordered(TREES_AT_ONCE);
+        while let Some(removed) = removals.next().await {
+            if let Err(error) = removed {
+                self.failed = self.failed.saturating_add(1);
+                self.first.get_or_insert(error.into());
+            }
+            context.check_cancelled()?;
+        }
+        Ok(())
     }
 
     /// Remembers something else that keeps an object from being removed.

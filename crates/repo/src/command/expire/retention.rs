@@ -1,5 +1,8 @@
 //! Which backups go: a pure function of backup.info and the rules (repository-behaviour.md §6.2, §6.3, §6.5).
+//!
+//! On top of the original's rules a backup with the annotation [`HOLD`] stays, with all that it needs (faults.md EX13).
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use super::options::{ExpireRequest, ExpiredBackups, FullUnit, Retention, WalRetention};
@@ -7,6 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BackupInfo, BackupLabel, BackupType};
 use crate::progress::Level;
 use crate::repository::RepoIndex;
+
+/// The annotation that holds a backup back from `expire`, whatever its value.
+pub const HOLD: &str = "pgbr-hold";
 
 /// Seconds of a day, as retention counts them.
 pub(super) const DAY_S: i64 = 24 * 60 * 60;
@@ -51,6 +57,7 @@ pub(super) fn plan(
 ) -> Result<BackupPlan> {
     let mut plan = Planner {
         index,
+        held: held(info),
         plan: BackupPlan {
             remaining: info.clone(),
             expired: Vec::new(),
@@ -74,6 +81,7 @@ pub(super) fn plan(
 
 struct Planner {
     index: RepoIndex,
+    held: BTreeSet<BackupLabel>,
     plan: BackupPlan,
 }
 
@@ -105,7 +113,7 @@ impl Planner {
             self.check_oldest(oldest, expired, request)?;
         }
         for label in expired {
-            self.expire("full", label)?;
+            _ = self.expire("full", label)?;
         }
         Ok(())
     }
@@ -122,12 +130,11 @@ impl Planner {
         let Some(anchor) = kept.first().copied() else { return Ok(()) };
         self.check_oldest(&anchor, older, request)?;
         let mut groups = 0;
-        while let Some(label) = self.plan.remaining.backups().first().map(|backup| backup.label)
-            && label != anchor
-        {
-            check_clock(&self.plan.remaining, now_s)?;
-            self.expire("time-based", &label)?;
-            groups += 1;
+        for label in self.labels(|_| true).into_iter().take_while(|label| *label < anchor) {
+            if self.plan.remaining.backup(&label).is_some() {
+                check_clock(&self.plan.remaining, now_s)?;
+                groups += usize::from(self.expire("time-based", &label)?);
+            }
         }
         if self.plan.wal.kind == BackupType::Full && self.plan.wal.count.is_none() {
             let left = u32::try_from(full.len().saturating_sub(groups)).unwrap_or(u32::MAX);
@@ -141,7 +148,7 @@ impl Planner {
         let counted = self.labels(|kind| kind != BackupType::Incremental);
         let excess = counted.len().saturating_sub(as_usize(count));
         for label in counted.iter().take(excess).filter(|label| !is_full(label.backup_type())) {
-            self.expire("diff", label)?;
+            _ = self.expire("diff", label)?;
         }
         Ok(())
     }
@@ -174,6 +181,11 @@ impl Planner {
     fn ad_hoc(&mut self, label: &BackupLabel) -> Result<()> {
         let Some(asked) = self.plan.remaining.backup(label) else { return Ok(()) };
         self.plan.found = true;
+        if self.held.contains(label) {
+            let message = format!("backup {label} is held, or a backup that needs it is");
+            return Err(Error::new(ErrorKind::BackupSetInvalid, message)
+                .hint(format!("annotate --set --annotation={HOLD}= lets it go.")));
+        }
         let history_id = asked.history_id;
         let full = self.labels(is_full);
         let prior_cluster = full.iter().rev().nth(1).and_then(|prior| self.plan.remaining.backup(prior));
@@ -215,10 +227,15 @@ impl Planner {
         })
     }
 
-    fn expire(&mut self, rule: &str, label: &BackupLabel) -> Result<()> {
+    /// The answer is whether the backup goes; one that is held does not.
+    fn expire(&mut self, rule: &str, label: &BackupLabel) -> Result<bool> {
+        if self.held.contains(label) {
+            self.say(Level::Info, format!("{}: backup {label} is held and stays", self.index));
+            return Ok(false);
+        }
         let expired = self.take(label)?;
         self.say_expired(rule, &expired);
-        Ok(())
+        Ok(true)
     }
 
     /// Removes a backup and its dependents; the answer is in ascending order.
@@ -247,6 +264,20 @@ impl Planner {
     fn labels(&self, counts: impl Fn(BackupType) -> bool) -> Vec<BackupLabel> {
         labels_of(&self.plan.remaining, counts)
     }
+}
+
+/// The backups that are held, and those that they need.
+fn held(info: &BackupInfo) -> BTreeSet<BackupLabel> {
+    let mut held = BTreeSet::new();
+    // Ascending order puts every backup after what it needs.
+    for backup in info.backups().iter().rev() {
+        if backup.annotations.value(HOLD).is_some() || held.contains(&backup.label) {
+            held.insert(backup.label);
+            held.extend(backup.prior);
+            held.extend(backup.references.iter().flatten());
+        }
+    }
+    held
 }
 
 /// The backups of some types in ascending order.

@@ -86,7 +86,7 @@ pub enum Activity {
 
 /// Tells whether a command runs, and how far it is (a total of 0 bytes when it does not say). Only the caller knows:
 /// commands that run are no fact of the repository.
-pub type Activities<'a> = &'a dyn Fn(&Stanza, RepoIndex, Activity) -> Option<Progress>;
+pub type Activities<'a> = &'a (dyn Fn(&Stanza, RepoIndex, Activity) -> Option<Progress> + Sync);
 
 /// Reports on the repositories.
 ///

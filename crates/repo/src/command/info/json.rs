@@ -1,6 +1,6 @@
 //! The report as JSON: an array of stanzas on one line without its end, keys in ascending order.
 
-use crate::format::json::{ObjectWriter, write_string, write_u64};
+use crate::format::json::{ObjectWriter, printable, write_array, write_object, write_string, write_u64};
 use crate::format::{BackupLabel, RawText};
 use crate::postgres::WalSegmentName;
 use crate::progress::Progress;
@@ -14,39 +14,8 @@ use super::report::{
 /// Prints a report as the original does with `--output=json`.
 pub fn render_json(report: &InfoReport) -> String {
     let mut out = Vec::new();
-    array(&mut out, &report.stanzas, stanza);
+    write_array(&mut out, &report.stanzas, stanza);
     printable(&out)
-}
-
-/// What the original would print as a raw control character, which no reader of JSON takes, is escaped here; what is
-/// not UTF-8 is replaced (faults.md HI19).
-fn printable(json: &[u8]) -> String {
-    let mut text = String::with_capacity(json.len());
-    for character in String::from_utf8_lossy(json).chars() {
-        if character.is_control() {
-            text.push_str(&format!("\\u{:04x}", u32::from(character)));
-        } else {
-            text.push(character);
-        }
-    }
-    text
-}
-
-fn array<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
-    out.push(b'[');
-    for (at, item) in items.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        write(out, item);
-    }
-    out.push(b']');
-}
-
-fn object(out: &mut Vec<u8>, write: impl FnOnce(&mut ObjectWriter<'_>)) {
-    let mut object = ObjectWriter::new(out, None);
-    write(&mut object);
-    object.end();
 }
 
 fn null(out: &mut Vec<u8>) {
@@ -54,26 +23,26 @@ fn null(out: &mut Vec<u8>) {
 }
 
 fn stanza(out: &mut Vec<u8>, stanza: &StanzaReport) {
-    object(out, |members| {
+    write_object(out, |members| {
         if let Some(content) = &stanza.content {
-            array(members.key("archive"), &content.archives, archive);
-            array(members.key("backup"), &content.backups, backup);
+            write_array(members.key("archive"), &content.archives, archive);
+            write_array(members.key("backup"), &content.backups, backup);
             members.string("cipher", content.cipher().map_or("mixed", |cipher| cipher.name()).as_bytes());
-            array(members.key("db"), &content.generations, generation);
+            write_array(members.key("db"), &content.generations, generation);
         }
         members.string("name", stanza.name.as_bytes());
         if let Some(StanzaContent { repositories, .. }) = &stanza.content {
-            array(members.key("repo"), repositories, repository);
+            write_array(members.key("repo"), repositories, repository);
         }
-        object(members.key("status"), |members| status(members, stanza));
+        write_object(members.key("status"), |members| status(members, stanza));
     });
 }
 
 fn status(members: &mut ObjectWriter<'_>, stanza: &StanzaReport) {
     code(members, stanza.status);
-    object(members.key("lock"), |locks| {
-        object(locks.key("backup"), |lock| running_backups(lock, &stanza.running_backups));
-        object(locks.key("restore"), |lock| {
+    write_object(members.key("lock"), |locks| {
+        write_object(locks.key("backup"), |lock| running_backups(lock, &stanza.running_backups));
+        write_object(locks.key("restore"), |lock| {
             lock.bool("held", stanza.running_restore.is_some());
             if let Some(progress) = stanza.running_restore.filter(|progress| progress.total_bytes > 0) {
                 sizes(lock, progress);
@@ -93,8 +62,8 @@ fn running_backups(lock: &mut ObjectWriter<'_>, running: &[RunningBackup]) {
     if telling.is_empty() {
         return;
     }
-    array(lock.key("repo"), &telling, |out, running| {
-        object(out, |members| {
+    write_array(lock.key("repo"), &telling, |out, running| {
+        write_object(out, |members| {
             members.u64("key", running.repository.number().into());
             sizes(members, running.progress);
         });
@@ -108,8 +77,8 @@ fn sizes(members: &mut ObjectWriter<'_>, progress: Progress) {
 }
 
 fn archive(out: &mut Vec<u8>, archive: &ArchiveRange) {
-    object(out, |members| {
-        object(members.key("database"), |members| {
+    write_object(out, |members| {
+        write_object(members.key("database"), |members| {
             members.u64("id", archive.history_id.number().into());
             members.u64("repo-key", archive.repository.number().into());
         });
@@ -127,7 +96,7 @@ fn segment(out: &mut Vec<u8>, segment: Option<WalSegmentName>) {
 }
 
 fn generation(out: &mut Vec<u8>, generation: &GenerationReport) {
-    object(out, |members| {
+    write_object(out, |members| {
         members.u64("id", generation.id.number().into());
         members.u64("repo-key", generation.repository.number().into());
         members.u64("system-id", generation.system_id.0);
@@ -136,10 +105,10 @@ fn generation(out: &mut Vec<u8>, generation: &GenerationReport) {
 }
 
 fn repository(out: &mut Vec<u8>, repository: &RepositoryReport) {
-    object(out, |members| {
+    write_object(out, |members| {
         members.string("cipher", repository.cipher.name().as_bytes());
         members.u64("key", repository.index.number().into());
-        object(members.key("status"), |members| {
+        write_object(members.key("status"), |members| {
             code(members, repository.status.status());
             members.string("message", repository.status.message().as_bytes());
         });
@@ -148,19 +117,19 @@ fn repository(out: &mut Vec<u8>, repository: &RepositoryReport) {
 
 fn backup(out: &mut Vec<u8>, backup: &BackupReport) {
     let entry = &backup.entry;
-    object(out, |members| {
+    write_object(out, |members| {
         if !entry.annotations.is_empty() {
             annotations(members.key("annotation"), backup);
         }
-        object(members.key("archive"), |members| {
+        write_object(members.key("archive"), |members| {
             segment(members.key("start"), entry.archive_start);
             segment(members.key("stop"), entry.archive_stop);
         });
-        object(members.key("backrest"), |members| {
+        write_object(members.key("backrest"), |members| {
             members.u64("format", entry.format);
             members.string("version", entry.version.as_bytes());
         });
-        object(members.key("database"), |members| {
+        write_object(members.key("database"), |members| {
             members.u64("id", entry.history_id.number().into());
             members.u64("repo-key", backup.repository.number().into());
         });
@@ -173,15 +142,15 @@ fn backup(out: &mut Vec<u8>, backup: &BackupReport) {
         if let Some(BackupDetails { damaged_files, .. }) = &backup.details
             && !damaged_files.is_empty()
         {
-            array(members.key("error-list"), damaged_files, |out, name| write_string(out, name.as_bytes()));
+            write_array(members.key("error-list"), damaged_files, |out, name| write_string(out, name.as_bytes()));
         }
-        object(members.key("info"), |members| info(members, backup));
+        write_object(members.key("info"), |members| info(members, backup));
         members.string("label", entry.label.as_bytes());
         if let Some(details) = &backup.details {
             links(members.key("link"), details);
         }
         if let (Some(start), Some(stop)) = (&entry.lsn_start, &entry.lsn_stop) {
-            object(members.key("lsn"), |members| {
+            write_object(members.key("lsn"), |members| {
                 members.string("start", start.as_str().as_bytes());
                 members.string("stop", stop.as_str().as_bytes());
             });
@@ -191,13 +160,13 @@ fn backup(out: &mut Vec<u8>, backup: &BackupReport) {
             None => null(members.key("prior")),
         }
         match &entry.references {
-            Some(references) => array(members.key("reference"), references, label),
+            Some(references) => write_array(members.key("reference"), references, label),
             None => null(members.key("reference")),
         }
         if let Some(details) = &backup.details {
             tablespaces(members.key("tablespace"), details);
         }
-        object(members.key("timestamp"), |members| {
+        write_object(members.key("timestamp"), |members| {
             members.i64("start", entry.timestamp_start_s);
             members.i64("stop", entry.timestamp_stop_s);
         });
@@ -227,7 +196,7 @@ fn annotations(out: &mut Vec<u8>, backup: &BackupReport) {
 fn info(members: &mut ObjectWriter<'_>, backup: &BackupReport) {
     let sizes = &backup.entry.sizes;
     members.u64("delta", sizes.size_delta_bytes);
-    object(members.key("repository"), |members| {
+    write_object(members.key("repository"), |members| {
         members.u64("delta", sizes.size_repo_delta_bytes);
         match sizes.map {
             None => members.u64("size", sizes.size_repo_bytes),
@@ -241,8 +210,8 @@ fn info(members: &mut ObjectWriter<'_>, backup: &BackupReport) {
 }
 
 fn databases(out: &mut Vec<u8>, details: &BackupDetails) {
-    array(out, &details.databases, |out, (name, oid)| {
-        object(out, |members| {
+    write_array(out, &details.databases, |out, (name, oid)| {
+        write_object(out, |members| {
             members.string("name", name.as_bytes());
             write_u64(members.key("oid"), (*oid).into());
         });
@@ -253,8 +222,8 @@ fn links(out: &mut Vec<u8>, details: &BackupDetails) {
     if details.links.is_empty() {
         return null(out);
     }
-    array(out, &details.links, |out, link| {
-        object(out, |members| {
+    write_array(out, &details.links, |out, link| {
+        write_object(out, |members| {
             members.string("destination", link.destination.as_bytes());
             members.string("name", link.name.as_bytes());
         });
@@ -265,8 +234,8 @@ fn tablespaces(out: &mut Vec<u8>, details: &BackupDetails) {
     if details.tablespaces.is_empty() {
         return null(out);
     }
-    array(out, &details.tablespaces, |out, tablespace| {
-        object(out, |members| {
+    write_array(out, &details.tablespaces, |out, tablespace| {
+        write_object(out, |members| {
             members.string("destination", tablespace.destination.as_bytes());
             members.string("name", tablespace.name.as_bytes());
             members.u64("oid", tablespace.oid.into());

@@ -1,4 +1,4 @@
-//! The path that people give to `repo-ls` and `repo-get`.
+//! The path that people give to `repo-ls`, `repo-get` and `repo-rm`.
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{Stanza, path};

@@ -2,24 +2,22 @@
 
 use std::sync::Arc;
 
-use super::file::{FileOutcome, Found, Restorer, check, decode_failed, geometry};
+use super::file::{FileOutcome, Found, Restorer};
 use super::plan::row_at;
 use super::process::blocking;
 use crate::error::{Error, ErrorKind, Result};
-use crate::filter::block_delta::{DeltaError, DeltaRead, SuperBlockReader, SuperBlockSpec, plan_reads};
-use crate::filter::order::{self, LoadSpec};
-use crate::filter::{Digest, Form, SinkClosed};
-use crate::format::block_map::{BlockMap, BlockMapFacts};
-use crate::format::manifest::{FileLocation, FileRow};
-use crate::format::path::{self, BundleId, StoredFile};
-use crate::format::{Checksum, CompressType};
+use crate::filter::block_delta::{DeltaRead, SuperBlockReader, plan_reads};
+use crate::filter::{Digest, SinkClosed};
+use crate::format::Checksum;
+use crate::format::block_map::BlockMap;
+use crate::format::manifest::FileRow;
 use crate::pgdata::SyncPolicy;
 use crate::progress::Context;
+use crate::repository::backup_file::{
+    Take, block_map, check_content, map_size_bytes, object_with_blocks, stored_place, super_block_spec, wrong_blocks,
+};
 use crate::storage::{ByteRange, StoragePath};
 use crate::transfer::{self, PieceReader};
-
-/// The largest stored map that is read; one of a file of 1 GiB in the smallest blocks has some 3 MiB.
-const MAP_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
 /// The largest stored form of a file that is read together with its neighbours in a bundle, and held for that.
 const TOGETHER_BYTES_MAX: u64 = 1024 * 1024;
@@ -46,13 +44,14 @@ pub(super) fn write_together(restorer: &Restorer, place: u32, source: &mut Piece
         stored.extend_from_slice(bytes);
         Ok(())
     })?;
-    let map_bytes = map_bytes(row)?;
+    let map_bytes = map_size_bytes(row)?;
     let (blocks, map) = usize::try_from(map_bytes)
         .ok()
         .and_then(|map_bytes| stored.split_at_checked(stored.len().checked_sub(map_bytes)?))
-        .ok_or_else(|| map_too_large(map_bytes))?;
-    let plain = plain_map(restorer, map_bytes, |take| take(map))?;
-    let reads = plan_reads(&parse_map(restorer, row, &plain)?, &[]);
+        .ok_or_else(|| Error::new(ErrorKind::Format, format!("the block map cannot have {map_bytes} bytes")))?;
+    let passphrase = restorer.passphrase.as_ref();
+    let map = block_map(&restorer.manifest, row, passphrase, &restorer.codecs, |take| take(map))?;
+    let reads = plan_reads(&map, &[]);
     let patched_bytes = reads.iter().map(DeltaRead::wanted_bytes).fold(0, u64::saturating_add);
     let file = restorer.create(row)?;
     file.set_length(row.size_bytes).map_err(|error| restorer.write_failed(row, error))?;
@@ -105,13 +104,12 @@ pub(super) async fn restore_blocks(
     found: Found,
     context: &Context,
 ) -> Result<FileOutcome> {
-    let row = row_at(&restorer.manifest, place).ok_or_else(no_such_file)?;
     let existing = match found {
         Found::Right => return Ok(FileOutcome::Kept),
         Found::Nothing => Vec::new(),
         Found::Blocks(existing) => existing,
     };
-    let map = read_map(restorer, row, context).await?;
+    let map = read_map(restorer, place, context).await?;
     let is_new = existing.is_empty();
     let (reads, patched_bytes) = blocking(move || {
         let reads = plan_reads(&map, &existing);
@@ -127,71 +125,23 @@ pub(super) async fn restore_blocks(
     Ok(FileOutcome::Patched(patched_bytes))
 }
 
-fn map_bytes(row: &FileRow) -> Result<u64> {
-    let map_bytes = row.block_incr.map_or(0, |block| block.map_size_bytes);
-    if map_bytes > MAP_BYTES_MAX || map_bytes > row.size_repo_bytes {
-        Err(map_too_large(map_bytes))
-    } else {
-        Ok(map_bytes)
-    }
-}
-
-fn map_too_large(map_bytes: u64) -> Error {
-    Error::new(ErrorKind::Format, format!("the block map cannot have {map_bytes} bytes"))
-}
-
-fn parse_map(restorer: &Restorer, row: &FileRow, plain: &[u8]) -> Result<BlockMap> {
-    let facts = BlockMapFacts {
-        geometry: geometry(row)?,
-        file_size_bytes: row.size_bytes,
-        reference_count: restorer.manifest.references().len(),
-    };
-    BlockMap::read(plain, facts).map_err(|error| Error::new(ErrorKind::Format, error.to_string()))
-}
-
 /// The map stands at the end of the file's stored bytes: encrypted, not compressed.
-async fn read_map(restorer: &Arc<Restorer>, row: &FileRow, context: &Context) -> Result<BlockMap> {
-    let map_bytes = map_bytes(row)?;
-    let (object, start) = match restorer.manifest.location(row) {
-        FileLocation::Bundle { label, place } => {
-            (path::bundle(restorer.repository.stanza(), &label, place.id), place.offset_bytes)
-        }
-        FileLocation::Object { label, stored } => {
-            (path::file(restorer.repository.stanza(), &label, row.name(), stored).map_err(bad_path)?, 0)
-        }
-        FileLocation::Nowhere => return Err(Error::new(ErrorKind::Assert, "the file is not stored")),
-    };
+async fn read_map(restorer: &Arc<Restorer>, place: u32, context: &Context) -> Result<BlockMap> {
+    let row = row_at(&restorer.manifest, place).ok_or_else(no_such_file)?;
+    let map_bytes = map_size_bytes(row)?;
+    let (object, start) = stored_place(&restorer.repository, &restorer.manifest, row)?
+        .ok_or_else(|| Error::new(ErrorKind::Assert, "the file is not stored"))?;
     let offset = start
         .checked_add(row.size_repo_bytes.saturating_sub(map_bytes))
         .ok_or_else(|| Error::new(ErrorKind::Format, "the place of the block map is out of range"))?;
     let range = ByteRange { offset, length: Some(map_bytes) };
     let reading = Arc::clone(restorer);
-    let plain = load(restorer, &object, range, context, move |source| {
-        plain_map(&reading, map_bytes, |take| source.exact(map_bytes, take))
+    load(restorer, &object, range, context, move |source| {
+        let row = row_at(&reading.manifest, place).ok_or_else(no_such_file)?;
+        let passphrase = reading.passphrase.as_ref();
+        block_map(&reading.manifest, row, passphrase, &reading.codecs, |take| source.exact(map_bytes, take))
     })
-    .await?;
-    parse_map(restorer, row, &plain)
-}
-
-/// Hands stored bytes to whoever decodes them.
-type Take<'a> = dyn FnMut(&[u8]) -> Result<()> + 'a;
-
-fn plain_map(restorer: &Restorer, map_bytes: u64, feed: impl FnOnce(&mut Take<'_>) -> Result<()>) -> Result<Vec<u8>> {
-    let spec = LoadSpec {
-        compress: CompressType::None,
-        cipher: restorer.passphrase.as_ref(),
-        form: Form::Raw,
-        plain_size_max_bytes: Some(map_bytes),
-    };
-    let mut chain = order::load(&spec, &restorer.codecs).map_err(|error| decode_failed(&error))?;
-    let mut plain = Vec::new();
-    let mut sink = |bytes: &[u8]| {
-        plain.extend_from_slice(bytes);
-        Ok::<(), SinkClosed>(())
-    };
-    feed(&mut |stored| chain.write(stored, &mut sink).map_err(|error| decode_failed(&error)))?;
-    chain.finish(&mut sink).map_err(|error| decode_failed(&error))?;
-    Ok(plain)
+    .await
 }
 
 /// Makes the file that blocks are written to: new, or as it is with the right length.
@@ -212,7 +162,7 @@ async fn begin(restorer: &Arc<Restorer>, place: u32, is_new: bool) -> Result<()>
 /// Reads super blocks that lie next to each other and writes the blocks that are wanted.
 async fn apply(restorer: &Arc<Restorer>, place: u32, read: DeltaRead, context: &Context) -> Result<()> {
     let row = row_at(&restorer.manifest, place).ok_or_else(no_such_file)?;
-    let object = object_of(restorer, row, &read)?;
+    let object = object_with_blocks(&restorer.repository, &restorer.manifest, row, &read)?;
     let range = ByteRange { offset: read.offset, length: Some(read.size_bytes) };
     let name = object.to_string();
     let writing = Arc::clone(restorer);
@@ -225,19 +175,6 @@ async fn apply(restorer: &Arc<Restorer>, place: u32, read: DeltaRead, context: &
     .map_err(|error| error.context(format!("blocks in '{name}'")))
 }
 
-/// Map items name a backup by its number in the manifest's list, so that no other stanza's object is ever read.
-fn object_of(restorer: &Restorer, row: &FileRow, read: &DeltaRead) -> Result<StoragePath> {
-    let stanza = restorer.repository.stanza();
-    let label = usize::try_from(read.reference).ok().and_then(|number| restorer.manifest.references().get(number));
-    let label = label.ok_or_else(|| {
-        Error::new(ErrorKind::Format, format!("the block map names reference {}, which is not there", read.reference))
-    })?;
-    match BundleId::new(read.bundle) {
-        Some(id) => Ok(path::bundle(stanza, label, id)),
-        None => path::file(stanza, label, row.name(), StoredFile::BlockIncremental).map_err(bad_path),
-    }
-}
-
 /// Writes the wanted blocks of `read`, whose stored bytes come from `feed`. Blocking.
 fn patch(
     restorer: &Restorer,
@@ -246,8 +183,7 @@ fn patch(
     feed: impl FnOnce(&mut Take<'_>) -> Result<()>,
 ) -> Result<()> {
     let file = restorer.open_existing(row)?.ok_or_else(|| changed(restorer, row))?.into_target();
-    let spec =
-        SuperBlockSpec { compress: restorer.manifest.options().compress_type, cipher: restorer.passphrase.clone() };
+    let spec = super_block_spec(&restorer.manifest, restorer.passphrase.as_ref());
     let mut reader = SuperBlockReader::new(read, spec, &restorer.codecs);
     let mut refused = None;
     let mut sink = |offset: u64, bytes: &[u8]| {
@@ -264,13 +200,13 @@ fn patch(
     };
     let taken = feed(&mut |stored| {
         restorer.check_cancelled()?;
-        reader.write(stored, &mut sink).map_err(|error| delta_failed(&error))
+        reader.write(stored, &mut sink).map_err(|error| wrong_blocks(&error))
     });
     if let Some(error) = refused {
         return Err(error);
     }
     taken?;
-    reader.finish().map_err(|error| delta_failed(&error))
+    reader.finish().map_err(|error| wrong_blocks(&error))
 }
 
 async fn end_at(restorer: &Arc<Restorer>, place: u32) -> Result<()> {
@@ -282,7 +218,7 @@ async fn end_at(restorer: &Arc<Restorer>, place: u32) -> Result<()> {
 fn end(restorer: &Restorer, row: &FileRow) -> Result<()> {
     let mut file = restorer.open_existing(row)?.ok_or_else(|| changed(restorer, row))?;
     let digest = Digest { size_bytes: file.info().size_bytes, sha1: Checksum(file.sha1()?) };
-    check(digest, row)?;
+    check_content(digest, row)?;
     file.into_target()
         .finish(restorer.layout.attributes(row), SyncPolicy::FileSystem)
         .map_err(|error| restorer.write_failed(row, error))
@@ -296,27 +232,9 @@ where
     transfer::load(restorer.repository.storage().as_ref(), object, range, None, &context.budget, job).await
 }
 
-fn delta_failed(error: &DeltaError) -> Error {
-    match error {
-        DeltaError::Filter { source, .. } => {
-            let kind = decode_failed(source).kind();
-            Error::new(kind, error.to_string())
-        }
-        DeltaError::BlockChecksum { .. } => Error::new(ErrorKind::Checksum, error.to_string()),
-        DeltaError::SinkClosed(_) => Error::new(ErrorKind::Term, error.to_string()),
-        DeltaError::SuperBlockSize { .. } | DeltaError::ReadSize { .. } => {
-            Error::new(ErrorKind::Format, error.to_string())
-        }
-    }
-}
-
 fn changed(restorer: &Restorer, row: &FileRow) -> Error {
     let path = restorer.written_path(row);
     Error::new(ErrorKind::FileOpen, format!("'{path}' was changed by somebody else while it was restored"))
-}
-
-fn bad_path(error: impl std::fmt::Display) -> Error {
-    Error::new(ErrorKind::Format, error.to_string())
 }
 
 fn no_such_file() -> Error {

@@ -6,9 +6,9 @@ use super::databases::EmptyDatabases;
 use super::remap::Layout;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::block_delta::BlockHasher;
-use crate::filter::order::{self, LoadSpec};
-use crate::filter::{Codecs, Digest, FilterError, Form, Hasher, Passphrase, SinkClosed};
-use crate::format::block_map::{BlockChecksum, BlockGeometry};
+use crate::filter::order;
+use crate::filter::{Codecs, Hasher, Passphrase, SinkClosed};
+use crate::format::block_map::BlockChecksum;
 use crate::format::manifest::{FileLocation, FileRow, Manifest};
 use crate::format::path;
 use crate::pgdata::{
@@ -18,6 +18,7 @@ use crate::pgdata::{
 use crate::postgres::data_path::CONTROL_FILE;
 use crate::progress::cancelled;
 use crate::repository::Repository;
+use crate::repository::backup_file::{check_content, geometry, is_content, undecodable, whole_spec};
 use crate::transfer::PieceReader;
 use tokio_util::sync::CancellationToken;
 
@@ -174,7 +175,7 @@ impl Restorer {
                 hasher.observe(read);
             }
         }
-        if is_right(hash.digest(), row) {
+        if is_content(hash.digest(), row) {
             file.into_target().finish(self.layout.attributes(row), SyncPolicy::FileSystem)?;
             return Ok(Found::Right);
         }
@@ -226,13 +227,8 @@ impl Restorer {
     /// Writes the whole file from the next `stored_bytes` of `source`, or from all of it. Blocking.
     pub(super) fn write_whole(&self, row: &FileRow, source: &mut PieceReader, stored_bytes: Option<u64>) -> Result<()> {
         let mut file = self.create(row)?;
-        let spec = LoadSpec {
-            compress: self.manifest.options().compress_type,
-            cipher: self.passphrase.as_ref(),
-            form: if self.manifest.is_raw(row) { Form::Raw } else { Form::Standard },
-            plain_size_max_bytes: Some(row.size_bytes),
-        };
-        let mut chain = order::load(&spec, &self.codecs).map_err(|error| decode_failed(&error))?;
+        let spec = whole_spec(&self.manifest, row, self.passphrase.as_ref());
+        let mut chain = order::load(&spec, &self.codecs).map_err(|error| undecodable(&error))?;
         let mut refused = None;
         let mut sink = |bytes: &[u8]| {
             file.append(bytes).map_err(|error| {
@@ -242,17 +238,17 @@ impl Restorer {
         };
         let mut take = |stored: &[u8]| {
             self.check_cancelled()?;
-            chain.write(stored, &mut sink).map_err(|error| decode_failed(&error))
+            chain.write(stored, &mut sink).map_err(|error| undecodable(&error))
         };
         let taken = match stored_bytes {
             Some(stored_bytes) => source.exact(stored_bytes, &mut take),
             None => source.all(&mut take),
         };
-        let report = taken.and_then(|()| chain.finish(&mut sink).map_err(|error| decode_failed(&error)));
+        let report = taken.and_then(|()| chain.finish(&mut sink).map_err(|error| undecodable(&error)));
         if let Some(error) = refused {
             return Err(self.write_failed(row, error));
         }
-        check(report?.plain, row)?;
+        check_content(report?.plain, row)?;
         file.finish(self.layout.attributes(row), SyncPolicy::FileSystem).map_err(|error| self.write_failed(row, error))
     }
 
@@ -273,41 +269,4 @@ impl Restorer {
 pub(super) fn free_bytes(directory: &Directory) -> Option<u64> {
     let status = rustix::fs::fstatvfs(directory.fd()).ok()?;
     status.f_bavail.checked_mul(status.f_frsize)
-}
-
-/// How a block incremental file is cut.
-pub(super) fn geometry(row: &FileRow) -> Result<BlockGeometry> {
-    let block = row.block_incr.ok_or_else(|| Error::new(ErrorKind::Assert, "the file has no blocks"))?;
-    BlockGeometry::new(block.block_size_bytes.into(), block.checksum_size_bytes.into())
-        .map_err(|error| Error::new(ErrorKind::Format, error.to_string()))
-}
-
-fn is_right(found: Digest, row: &FileRow) -> bool {
-    found.size_bytes == row.size_bytes && Some(found.sha1) == row.checksum
-}
-
-/// Fails unless size and checksum are those of the manifest.
-pub(super) fn check(found: Digest, row: &FileRow) -> Result<()> {
-    if is_right(found, row) {
-        return Ok(());
-    }
-    let expected = row.checksum.map_or_else(|| "none".to_owned(), |checksum| checksum.to_string());
-    Err(Error::new(
-        ErrorKind::Checksum,
-        format!(
-            "{} bytes with checksum '{}' do not match the expected {} bytes with checksum '{expected}'",
-            found.size_bytes, found.sha1, row.size_bytes
-        ),
-    ))
-}
-
-/// The error for stored bytes that do not decode.
-pub(super) fn decode_failed(error: &FilterError) -> Error {
-    let kind = match error {
-        FilterError::Decrypt(_) => ErrorKind::Crypto,
-        FilterError::SinkClosed(_) => ErrorKind::Term,
-        FilterError::Ended => ErrorKind::Assert,
-        _ => ErrorKind::Format,
-    };
-    Error::new(kind, error.to_string())
 }

@@ -15,9 +15,6 @@ mod prepare;
 mod process;
 pub mod recovery;
 mod remap;
-mod select;
-mod target_time;
-mod timeline;
 mod validate;
 
 use std::sync::Arc;
@@ -25,6 +22,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::progress::{Context, size_text};
 use crate::repository::Repository;
+use crate::repository::backup_choice::choose_backup;
 
 use file::Restorer;
 use process::blocking;
@@ -46,9 +44,9 @@ pub async fn restore(
     let mut options = options.clone();
     validate::check_destination(&mut options, context)?;
     validate::remove_spool(&options)?;
-    let selected = select::select(repositories, &options, context).await?;
-    let (repository, label) = (selected.repository, selected.label);
-    let passphrase = repository.manifest_passphrase(&selected.info)?;
+    let chosen = choose_backup(repositories, &options.goal(), context).await?;
+    let (repository, label) = (chosen.repository, chosen.label);
+    let passphrase = repository.manifest_passphrase(&chosen.info)?;
     let manifest = repository.manifest(&label, passphrase.as_ref(), context).await?;
     validate::check_timeline(repository, &manifest, &options, context).await?;
     validate::settle_type(&manifest, &mut options);

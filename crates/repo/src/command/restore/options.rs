@@ -10,6 +10,7 @@ use crate::format::BackupLabel;
 use crate::pgdata::{LinkPolicy, MapOptions};
 use crate::postgres::PgVersion;
 use crate::repository::RepoIndex;
+use crate::repository::recovery_goal::RecoveryGoal;
 
 /// Settings of a restore.
 #[derive(Debug, Clone)]
@@ -42,6 +43,18 @@ pub struct RestoreOptions {
     pub spool: Option<PathBuf>,
     /// The zone of times without one, and of times in messages.
     pub time_zone: TimeZone,
+}
+
+impl RestoreOptions {
+    /// What the choice of the backup and of the timeline depends on.
+    pub(super) fn goal(&self) -> RecoveryGoal {
+        RecoveryGoal {
+            set: self.set,
+            recovery_type: self.recovery.recovery_type.clone(),
+            target_timeline: self.recovery.target_timeline.clone(),
+            time_zone: self.time_zone.clone(),
+        }
+    }
 }
 
 /// What happens to files that their backup lists with invalid page checksums (`checksum-page-error`).

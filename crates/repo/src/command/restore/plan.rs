@@ -136,28 +136,13 @@ fn offset(row: &FileRow) -> u64 {
     row.bundle.map_or(0, |bundle| bundle.offset_bytes)
 }
 
-/// Cuts files of a bundle, in the order of their offsets, into runs that one request each reads: a gap of at most
-/// `read_over_bytes` is read and thrown away.
-pub(super) fn ranges(rows: &[&FileRow], read_over_bytes: u64) -> Vec<Range<usize>> {
-    let mut ranges: Vec<Range<usize>> = Vec::new();
-    let mut end_of_last = 0_u64;
-    for (at, row) in rows.iter().enumerate() {
-        let gap = offset(row).checked_sub(end_of_last);
-        match ranges.last_mut() {
-            Some(range) if gap.is_some_and(|gap| gap <= read_over_bytes) => range.end = at + 1,
-            _ => ranges.push(at..at + 1),
-        }
-        end_of_last = offset(row).saturating_add(row.size_repo_bytes);
-    }
-    ranges
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::command::restore::databases::{DatabaseChoice, choose};
     use crate::format::ManifestReader;
     use crate::postgres::DataLayout;
+    use crate::repository::backup_file::runs;
 
     /// A manifest by the original.
     pub(crate) fn manifest(name: &str) -> Manifest {
@@ -213,7 +198,7 @@ pub(super) mod tests {
             .map(|pair| offset(pair[1]).saturating_sub(offset(pair[0]) + pair[0].size_repo_bytes))
             .collect();
         for limit in [0, 100, 10_000, u64::MAX] {
-            let ranges = ranges(&rows, limit);
+            let ranges = runs(&rows, limit);
             let splits = gaps.iter().filter(|gap| **gap > limit).count();
             assert_eq!(ranges.len(), splits + 1);
             assert_eq!(ranges.iter().map(ExactSizeIterator::len).sum::<usize>(), rows.len());
@@ -230,7 +215,7 @@ pub(super) mod tests {
             manifest.files_mut()[*place].bundle = bundle;
         }
         let rows: Vec<&FileRow> = places.iter().map(|place| &manifest.files()[*place]).collect();
-        assert_eq!(ranges(&rows, u64::MAX).len(), 3);
+        assert_eq!(runs(&rows, u64::MAX).len(), 3);
     }
 
     #[test]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::block::{Rest, is_read_together, restore_blocks, write_rest, write_together};
 use super::file::{FileOutcome, Found, Restorer};
-use super::plan::{Job, Plan, Source, ranges, row_at};
+use super::plan::{Plan, Source, row_at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{FileLocation, FileRow};
 use crate::format::path;
 use crate::progress::{Context, Level, Progress, size_text};
+use crate::repository::backup_file::runs;
 use crate::storage::{ByteRange, StoragePath};
 use crate::transfer::{self, PieceReader, run_jobs};
 
@@ -30,10 +31,11 @@ pub(super) async fn restore_files(
     let total_bytes = plan.size_bytes;
     let mut done_bytes = 0_u64;
     context.reporter.progress(Progress { done_bytes, total_bytes });
+    // By number: a closure over borrowed jobs would make a future that cannot be sent to another thread.
     run_jobs(
-        &plan.jobs,
+        0..plan.jobs.len(),
         workers,
-        |_, job| run_job(restorer, plan.files(job), job, read_over_bytes, context),
+        |_, number| run_job(restorer, plan, number, read_over_bytes, context),
         |place, files| {
             let worker = place % workers.max(1) + 1;
             for (file, outcome) in files {
@@ -61,12 +63,14 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
 
 async fn run_job(
     restorer: &Arc<Restorer>,
-    files: &[u32],
-    job: &Job,
+    plan: &Plan,
+    number: usize,
     read_over_bytes: u64,
     context: &Context,
 ) -> Result<Vec<Done>> {
     context.check_cancelled()?;
+    let Some(job) = plan.jobs.get(number) else { return Ok(Vec::new()) };
+    let files = plan.files(job);
     match job.source {
         Source::Nothing => make_all(restorer, files).await,
         Source::Object | Source::Bundle => fetch_all(restorer, files, read_over_bytes, context).await,
@@ -104,7 +108,7 @@ async fn fetch_all(
         }
     }
     let rows: Vec<&FileRow> = together.iter().filter_map(|file| row_at(&restorer.manifest, *file)).collect();
-    for range in ranges(&rows, read_over_bytes) {
+    for range in runs(&rows, read_over_bytes) {
         for (file, rest) in fetch_together(restorer, together.get(range).unwrap_or_default(), context).await? {
             let outcome = match rest {
                 None => FileOutcome::Copied,

@@ -4,48 +4,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::PgVersion;
 
-/// How far PostgreSQL is to recover (the option `type`).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum RecoveryType {
-    /// To the end of the archived WAL.
-    #[default]
-    Default,
-    /// Until the backup is consistent.
-    Immediate,
-    /// To a target, with the target as the user wrote it.
-    Target(RecoveryTarget, String),
-    /// As a standby, for ever.
-    Standby,
-    /// Leave the recovery files in PGDATA as they are.
-    Preserve,
-    /// No recovery settings at all.
-    None,
-}
-
-/// The kind of a recovery target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecoveryTarget {
-    /// A position in WAL.
-    Lsn,
-    /// A named restore point.
-    Name,
-    /// A time.
-    Time,
-    /// A transaction.
-    Xid,
-}
-
-impl RecoveryTarget {
-    /// The part of the setting's name after `recovery_target_`.
-    pub fn name(self) -> &'static str {
-        match self {
-            RecoveryTarget::Lsn => "lsn",
-            RecoveryTarget::Name => "name",
-            RecoveryTarget::Time => "time",
-            RecoveryTarget::Xid => "xid",
-        }
-    }
-}
+pub use crate::repository::recovery_goal::{RecoveryTarget, RecoveryType};
 
 /// What PostgreSQL does when it has reached the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -8,7 +8,6 @@ use super::databases::EmptyDatabases;
 use super::options::{PageErrors, RestoreOptions};
 use super::plan::{Plan, row_at};
 use super::recovery::RecoveryType;
-use super::timeline::{BackupStart, TargetTimeline, Timelines};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{Manifest, PageChecksums};
 use crate::format::{ArchiveId, BackupLabel};
@@ -16,6 +15,7 @@ use crate::pgdata::clean::BACKUP_MANIFEST;
 use crate::pgdata::{Directory, DisplayPath, check_not_running, is_data_directory};
 use crate::progress::Context;
 use crate::repository::Repository;
+use crate::repository::timelines::{BackupStart, TargetTimeline, Timelines};
 
 /// Checks that no server runs on the data directory, and that it is one before anything in it may be removed: otherwise
 /// delta and force are switched off, so that a directory with anything in it is refused later.
@@ -83,7 +83,7 @@ pub(super) async fn check_timeline(
     };
     let archive_id = ArchiveId { version: cluster.version, history_id };
     let start = BackupStart { archive_id, timeline: segment.timeline(), lsn: lsn.lsn() };
-    let target = TargetTimeline::of(&options.recovery, cluster.version)?;
+    let target = TargetTimeline::of(&options.goal(), cluster.version)?;
     Timelines::new(repository).verify(target, start, context).await
 }
 

@@ -1,32 +1,20 @@
 //! `stanza-create`: the info files of a new stanza in every repository, or a check of those that are there.
 //!
 //! Files are written in the order archive.info, its copy, backup.info, its copy. A crash between them leaves some of
-//! them; running it again completes them when both kinds are there, and names the missing kind when not. A stanza is
-//! never created over anything that exists.
+//! them, and running it again completes them: a missing copy comes back from its other half, and a backup.info that was
+//! not reached yet is made when nothing but the archive.info of this very cluster is there (the original refuses that,
+//! 55). A stanza is never created over anything else that exists.
 
 use futures_util::future;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::Passphrase;
-use crate::format::db_history::CatalogNumbers;
-use crate::format::{ArchiveInfo, BackupInfo, CipherPass, DbGeneration, path};
-use crate::postgres::{PgVersion, SystemId};
+use crate::format::{ArchiveInfo, BackupInfo, CipherPass, HistoryId, path};
 use crate::progress::Context;
-use crate::repository::WritableRepository;
+use crate::repository::{INFO_BYTES_MAX, WritableRepository, check_agreement, check_cluster};
 use crate::storage::{ListOptions, StorageExt, StoragePath};
 
-use crate::repository::INFO_BYTES_MAX;
-
-/// The cluster that a stanza is for, as its pg_control says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StanzaCluster {
-    /// PostgreSQL version.
-    pub version: PgVersion,
-    /// System identifier.
-    pub system_id: SystemId,
-    /// Catalog version.
-    pub catalog_version: u32,
-}
+use super::StanzaCluster;
 
 /// Creates the stanza in each repository, one after the other. An error leaves the repositories before it created;
 /// running it again is safe.
@@ -38,7 +26,11 @@ pub struct StanzaCluster {
 pub async fn create(repositories: &[WritableRepository], cluster: StanzaCluster, context: &Context) -> Result<()> {
     for repository in repositories {
         context.info(format!("stanza-create for stanza '{}' on {}", repository.stanza(), repository.index()));
-        create_in(repository, cluster, context).await?;
+        match create_in(repository, cluster, context).await {
+            // Another host was faster: what it made is now completed or checked.
+            Err(error) if error.kind() == ErrorKind::FileExists => create_in(repository, cluster, context).await?,
+            outcome => outcome?,
+        }
     }
     Ok(())
 }
@@ -75,6 +67,10 @@ async fn create_in(repository: &WritableRepository, cluster: StanzaCluster, cont
     match (present.archive || present.archive_copy, present.backup || present.backup_copy) {
         (false, false) => create_new(repository, cluster, context).await,
         (true, true) => complete(repository, &present, cluster, context).await,
+        (true, false) if is_half_made(repository, cluster, context).await? => {
+            copy_missing(repository, &archive, present.archive, present.archive_copy).await?;
+            create_backup_info(repository, cluster, context).await
+        }
         (has_archive, _) => Err(Error::new(
             ErrorKind::FileMissing,
             format!(
@@ -101,15 +97,35 @@ async fn create_new(repository: &WritableRepository, cluster: StanzaCluster, con
         let and = if backup_empty || archive_empty { "" } else { "and/or " };
         return Err(Error::new(ErrorKind::PathNotEmpty, format!("{backup}{and}{archive}not empty")));
     }
-    let facts = cluster.version.facts().ok_or_else(|| {
-        Error::new(ErrorKind::VersionNotSupported, format!("PostgreSQL {} is not supported", cluster.version))
-    })?;
     let archive_info = ArchiveInfo::new(new_pass(repository, context)?, cluster.version, cluster.system_id);
-    repository.save_archive_info(&archive_info, context).await?;
-    // The control version is that of the table, not of the file (repository-format.md §3.2).
-    let catalog = CatalogNumbers { catalog_version: cluster.catalog_version, control_version: facts.control_version };
-    let backup_info = BackupInfo::new(new_pass(repository, context)?, cluster.version, cluster.system_id, catalog);
-    repository.save_backup_info(&backup_info, context).await
+    // Refused before anything is written.
+    cluster.catalog()?;
+    repository.create_archive_info(&archive_info, context).await?;
+    create_backup_info(repository, cluster, context).await
+}
+
+async fn create_backup_info(repository: &WritableRepository, cluster: StanzaCluster, context: &Context) -> Result<()> {
+    let catalog = cluster.catalog()?;
+    let info = BackupInfo::new(new_pass(repository, context)?, cluster.version, cluster.system_id, catalog);
+    repository.create_backup_info(&info, context).await
+}
+
+/// Whether an earlier stanza-create was interrupted before backup.info: nothing is there but an archive.info that it
+/// would write again.
+async fn is_half_made(repository: &WritableRepository, cluster: StanzaCluster, context: &Context) -> Result<bool> {
+    let stanza = repository.stanza();
+    let info = path::archive_info(stanza);
+    let own = [info.file_name().to_owned(), path::copy_of(&info).file_name().to_owned()];
+    let storage = repository.storage();
+    let archive = storage.list_all(&path::archive_stanza(stanza), &ListOptions::default()).await?;
+    if !archive.iter().all(|entry| own.contains(&entry.name))
+        || !is_empty(repository, &path::backup_stanza(stanza)).await?
+    {
+        return Ok(false);
+    }
+    let info = repository.archive_info(context).await?;
+    check_cluster(info.history().current(), cluster.version, cluster.system_id)?;
+    Ok(info.history().generations().len() == 1 && info.history().current().id == HistoryId::FIRST)
 }
 
 fn new_pass(repository: &WritableRepository, context: &Context) -> Result<Option<CipherPass>> {
@@ -133,8 +149,8 @@ async fn complete(
 ) -> Result<()> {
     let archive_info = repository.archive_info(context).await?;
     let backup_info = repository.backup_info(context).await?;
-    check_same(archive_info.history().current(), backup_info.history().current())?;
-    check_cluster(archive_info.history().current(), cluster)?;
+    check_agreement(archive_info.history().current(), backup_info.history().current())?;
+    check_cluster(archive_info.history().current(), cluster.version, cluster.system_id)?;
     let stanza = repository.stanza();
     let archive = copy_missing(repository, &path::archive_info(stanza), present.archive, present.archive_copy).await?;
     let backup = copy_missing(repository, &path::backup_info(stanza), present.backup, present.backup_copy).await?;
@@ -160,36 +176,4 @@ async fn copy_missing(
     let content = repository.storage().read_all(from, INFO_BYTES_MAX).await?;
     repository.storage().write_all(to, content).await?;
     Ok(true)
-}
-
-fn check_same(archive: &DbGeneration, backup: &DbGeneration) -> Result<()> {
-    if archive.id == backup.id && backup.is_cluster(archive.version, archive.system_id) {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::FileInvalid,
-        format!(
-            "backup info file and archive info file do not match\n\
-             archive: id = {}, version = {}, system-id = {}\n\
-             backup : id = {}, version = {}, system-id = {}",
-            archive.id, archive.version, archive.system_id, backup.id, backup.version, backup.system_id
-        ),
-    )
-    .hint("this may be a symptom of repository corruption!"))
-}
-
-fn check_cluster(current: &DbGeneration, cluster: StanzaCluster) -> Result<()> {
-    if current.is_cluster(cluster.version, cluster.system_id) {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::FileInvalid,
-        format!(
-            "backup and archive info files exist but do not match the database: version {}, system-id {} there, \
-             version {}, system-id {} here",
-            current.version, current.system_id, cluster.version, cluster.system_id
-        ),
-    )
-    .hint("is this the correct stanza?")
-    .hint("did an error occur during stanza-upgrade?"))
 }

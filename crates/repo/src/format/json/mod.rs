@@ -11,7 +11,9 @@
 //! be written again as they were.
 
 mod read;
+mod report;
 mod write;
 
 pub use read::{ArrayReader, DEPTH_MAX, JsonError, JsonKind, JsonReader, ObjectReader, validate};
+pub use report::{printable, write_array, write_object};
 pub use write::{ObjectWriter, UnknownAttributes, write_bool, write_i64, write_string, write_u64};

@@ -78,6 +78,10 @@ async fn prefix(bench: &Bench) -> Result<(), String> {
 async fn missing(bench: &Bench) -> Result<(), String> {
     bench.put("object", b"").await?;
     for directory in ["no/such", "object", "obj"] {
+        // An object in the place of a directory is another answer than an empty one.
+        if directory == "object" && bench.storage.capabilities().directories {
+            continue;
+        }
         for recurse in [false, true] {
             ensure_eq(directory, &bench.names(directory, recurse).await?, &Vec::new())?;
         }

@@ -18,6 +18,10 @@ use super::{Entry, ErrorClass, ListOptions, Storage, StorageError, StorageExt, S
 /// More than any check reads.
 const LIMIT_BYTES: usize = 256 * 1024 * 1024;
 
+/// A name below one that is an object. Where there are directories nothing can be known of it: the object stands in the
+/// place of one.
+const BELOW_AN_OBJECT: &str = "object/below";
+
 type CheckFuture<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 type Check = (&'static str, fn(&Bench) -> CheckFuture<'_>);
 
@@ -74,6 +78,11 @@ impl Bench {
 
     fn path(&self, name: &str) -> StoragePath {
         self.directory().join(name).expect("the paths of checks are paths")
+    }
+
+    /// Whether the store can say that nothing has this name.
+    fn is_a_place(&self, name: &str) -> bool {
+        name != BELOW_AN_OBJECT || !self.storage.capabilities().directories
     }
 
     async fn clean(&self) -> Result<(), String> {

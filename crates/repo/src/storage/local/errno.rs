@@ -6,10 +6,10 @@ use crate::storage::{ErrorClass, Operation, StorageError, StoragePath};
 
 /// The failure of `operation` on `path`; `step` says what was being done.
 pub(super) fn failure(operation: Operation, path: &StoragePath, step: &str, errno: Errno) -> StorageError {
-    let detail = if errno == Errno::LOOP {
-        format!("{step}: a symbolic link is in the way, and none is followed within a repository")
-    } else {
-        format!("{step}: {}", std::io::Error::from(errno))
+    let detail = match errno {
+        Errno::LOOP => format!("{step}: a symbolic link is in the way, and none is followed within a repository"),
+        Errno::NOTDIR => format!("{step}: a file stands where a directory is expected"),
+        _ => format!("{step}: {}", std::io::Error::from(errno)),
     };
     StorageError::new(class(errno), operation, path, detail)
 }
@@ -24,9 +24,10 @@ pub(super) fn sync_failure(path: &StoragePath, step: &str, errno: Errno) -> Stor
     StorageError::new(class, Operation::Write, path, format!("{step}: {}", std::io::Error::from(errno)))
 }
 
-/// Whether nothing can have the path: it does not exist, or one of its directories is a file.
+/// Whether nothing has the path. A file in the place of one of its directories is no answer to that: somebody moved the
+/// repository away, or points into the wrong place, and what was there is unknown.
 pub(super) fn is_absent(errno: Errno) -> bool {
-    matches!(errno, Errno::NOENT | Errno::NOTDIR)
+    errno == Errno::NOENT
 }
 
 fn class(errno: Errno) -> ErrorClass {
@@ -64,7 +65,8 @@ mod tests {
 
     #[test]
     fn only_absence_is_missing() {
-        let classes = [Errno::ACCESS, Errno::IO, Errno::LOOP, Errno::STALE, Errno::NAMETOOLONG].map(class);
+        let classes =
+            [Errno::ACCESS, Errno::IO, Errno::LOOP, Errno::NOTDIR, Errno::STALE, Errno::NAMETOOLONG].map(class);
         assert!(!classes.contains(&ErrorClass::Missing));
         assert_eq!(class(Errno::NOENT), ErrorClass::Missing);
         assert_eq!(class(Errno::ACCESS), ErrorClass::Denied);

@@ -267,6 +267,36 @@ async fn what_is_no_file_is_no_object() {
 }
 
 #[tokio::test]
+async fn np01_a_file_in_the_place_of_a_directory_is_not_an_empty_one() {
+    let (directory, storage) = repository();
+    storage.write_all(&path("archive"), Bytes::from_static(b"moved away")).await.unwrap();
+    let below = path("archive/demo");
+    let object = path("archive/demo/archive.info");
+    for recurse in [false, true] {
+        let options = ListOptions { recurse, ..ListOptions::default() };
+        for listed in [&path("archive"), &below] {
+            let error = storage.list_all(listed, &options).await.unwrap_err();
+            assert_eq!(error.class(), ErrorClass::Permanent, "{error}");
+            assert!(error.to_string().contains("a file stands where a directory is expected"), "{error}");
+        }
+    }
+    let classes = [
+        storage.exists(&object).await.unwrap_err().class(),
+        storage.read_all(&object, 10).await.unwrap_err().class(),
+        storage.write_all(&object, Bytes::new()).await.unwrap_err().class(),
+        storage.remove(&object).await.unwrap_err().class(),
+        storage.remove_tree(&below).await.unwrap_err().class(),
+        storage.remove_stale_uploads(&below, i64::MAX).await.unwrap_err().class(),
+    ];
+    assert_eq!(classes, [ErrorClass::Permanent; 6]);
+    // The repository directory itself, too.
+    let inside = LocalStorage::new(directory.path().join("repo/archive"));
+    assert_eq!(inside.exists(&path("x")).await.unwrap_err().class(), ErrorClass::Permanent);
+    assert_eq!(inside.list_all(&path("x"), &ListOptions::default()).await.unwrap_err().class(), ErrorClass::Permanent);
+    assert_eq!(storage.read_all(&path("archive"), 10).await.unwrap(), "moved away");
+}
+
+#[tokio::test]
 async fn a_large_tree_is_listed_in_pages() {
     let (directory, storage) = repository();
     let mut expected = Vec::new();

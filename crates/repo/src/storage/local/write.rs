@@ -278,6 +278,7 @@ impl Temporary {
         match condition {
             Condition::None => fs::renameat(&self.directory, &self.name, &self.directory, name),
             Condition::Absent => self.rename_to_absent(name),
+            Condition::Never => Err(Errno::EXIST),
             Condition::Version(expected) => {
                 // Between two writers on condition the look and the rename are one step; a file system without locks
                 // has only the look.
@@ -331,10 +332,7 @@ fn parent_of(path: &StoragePath) -> Result<StoragePath, StorageError> {
 fn write_failure(path: &StoragePath, step: &str, errno: Errno) -> StorageError {
     let error = failure(Operation::Write, path, step, errno);
     match error.class() {
-        ErrorClass::Missing if errno == Errno::NOENT => {
-            StorageError::new(ErrorClass::Transient, Operation::Write, path, error.detail())
-        }
-        ErrorClass::Missing => StorageError::new(ErrorClass::Permanent, Operation::Write, path, error.detail()),
+        ErrorClass::Missing => StorageError::new(ErrorClass::Transient, Operation::Write, path, error.detail()),
         _ => error,
     }
 }

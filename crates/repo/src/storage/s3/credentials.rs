@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 use self::fetch::{fetch_auto, fetch_pod_id, fetch_web_id};
 use super::redact::Redactions;
 use super::transport::Transport;
-use super::{S3Credentials, error::Failure};
+use super::{S3Credentials, S3Options, error::Failure};
 use crate::clock::Clock;
 use crate::storage::ErrorClass;
 
@@ -42,6 +42,9 @@ impl CredentialsUnavailable {
 #[derive(Debug)]
 pub(super) struct CredentialSource {
     credentials: S3Credentials,
+    /// Where the metadata service of EC2 is.
+    metadata_url: String,
+    region: String,
     transport: Transport,
     clock: Arc<dyn Clock>,
     redactions: Redactions,
@@ -72,11 +75,13 @@ struct Fetched {
 impl CredentialSource {
     /// `transport` reaches the source of temporary credentials.
     pub(super) fn new(
-        credentials: S3Credentials,
+        options: &S3Options,
         transport: Transport,
         clock: Arc<dyn Clock>,
         redactions: Redactions,
     ) -> Self {
+        let credentials = options.credentials.clone();
+        let (metadata_url, region) = (options.metadata_url.clone(), options.region.clone());
         let held = match &credentials {
             S3Credentials::Shared { key, secret, token } => {
                 let token = token.as_ref().map(|token| token.expose_secret().to_owned());
@@ -88,7 +93,7 @@ impl CredentialSource {
             }
             _ => None,
         };
-        Self { credentials, transport, clock, redactions, held: Mutex::new(held) }
+        Self { credentials, metadata_url, region, transport, clock, redactions, held: Mutex::new(held) }
     }
 
     /// Forgets temporary credentials that the store called expired; false for fixed ones.

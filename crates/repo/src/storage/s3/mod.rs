@@ -60,7 +60,7 @@ use super::{
 use crate::clock::Clock;
 
 pub use self::endpoint::{EndpointError, S3Endpoint};
-pub use self::options::{PART_SIZE_BYTES_MAX, PART_SIZE_BYTES_MIN, S3Credentials, S3Options, UriStyle};
+pub use self::options::{METADATA_URL, PART_SIZE_BYTES_MAX, PART_SIZE_BYTES_MIN, S3Credentials, S3Options, UriStyle};
 
 /// The options cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -156,7 +156,7 @@ impl S3Storage {
                 .map_err(S3OpenError::Tls)
         };
         let credentials = Arc::new(CredentialSource::new(
-            options.credentials.clone(),
+            options,
             transport(Target { host: None, port: None })?,
             Arc::clone(&clock),
             redactions.clone(),

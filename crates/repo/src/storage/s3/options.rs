@@ -13,6 +13,9 @@ pub const PART_SIZE_BYTES_MIN: usize = 5 * 1024 * 1024;
 /// Largest `repo-storage-upload-chunk-size`, and the size the parts grow to (pgBackRest `storage/write.c`).
 pub const PART_SIZE_BYTES_MAX: usize = 1024 * 1024 * 1024;
 
+/// The metadata service of EC2: plain HTTP on a link-local address, contacted only for key type `auto`.
+pub const METADATA_URL: &str = "http://169.254.169.254:80";
+
 /// How to reach and use a bucket. [`S3Options::new`] gives pgBackRest's defaults; set fields as needed.
 ///
 /// Secrets print as redacted.
@@ -26,6 +29,9 @@ pub struct S3Options {
     pub region: String,
     /// `repo-s3-key-type` with what belongs to it.
     pub credentials: S3Credentials,
+    /// The metadata service that key type `auto` asks, without a `/` at the end. Another address than
+    /// [`METADATA_URL`] is for tests.
+    pub metadata_url: String,
     /// `repo-path`: the prefix of every key, with or without the leading `/`; `/` is no prefix.
     pub path: String,
     /// `repo-s3-service`: the name of the service that requests are signed for.
@@ -71,6 +77,7 @@ impl S3Options {
             endpoint,
             region: region.into(),
             credentials,
+            metadata_url: METADATA_URL.to_owned(),
             path: "/var/lib/pgbackrest".to_owned(),
             service: "s3".to_owned(),
             uri_style: UriStyle::Host,

@@ -41,6 +41,9 @@ pub(super) fn part_size_bytes(part_number: u32, base_bytes: usize) -> usize {
     if grown <= base_bytes as u64 { base_bytes } else { stepped.min(PART_SIZE_BYTES_MAX) }
 }
 
+/// An ETag in the usual form that no content has.
+const ETAG_OF_NOTHING: &str = "\"00000000000000000000000000000000\"";
+
 /// What the headers `If-Match` and `If-None-Match` say.
 struct Headers {
     if_match: Option<String>,
@@ -53,6 +56,7 @@ impl From<Condition> for Headers {
             Condition::None => Self { if_match: None, if_none_match: None },
             Condition::Absent => Self { if_match: None, if_none_match: Some("*".to_owned()) },
             Condition::Version(version) => Self { if_match: Some(version.0), if_none_match: None },
+            Condition::Never => Self { if_match: Some(ETAG_OF_NOTHING.to_owned()), if_none_match: None },
         }
     }
 }

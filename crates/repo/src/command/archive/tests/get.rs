@@ -300,11 +300,8 @@ async fn ge16_every_generation_of_the_cluster_is_looked_at() {
     let repository = world.stanza(1, &storage(&memory), None).await;
     let source = world.segment(SEGMENT, 1);
     world.push(std::slice::from_ref(&repository), &source, CompressType::Zst).await.unwrap();
-    let mut info = repository.archive_info(&world.context).await.unwrap();
-    let other = super::world::other_version(world.cluster);
-    info.upgrade(other.version, other.system_id).unwrap();
-    info.upgrade(world.cluster.version, world.cluster.system_id).unwrap();
-    repository.save_archive_info(&info, &world.context).await.unwrap();
+    world.upgrade(&repository, super::world::other_version(world.cluster)).await;
+    world.upgrade(&repository, world.cluster).await;
     let Got::Found { archive_id, .. } = world.get(&[repository], SEGMENT).await.unwrap() else { panic!() };
     assert_eq!(archive_id.to_string(), "15-1");
     assert!(world.delivered().is_some());

@@ -3,5 +3,4 @@
 mod get;
 mod push;
 mod race;
-mod watched;
 mod world;

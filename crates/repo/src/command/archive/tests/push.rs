@@ -4,17 +4,17 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
-use super::watched::Watched;
 use super::world::{
     MIB, SEGMENT, World, damage, encode, info_paths, kind, memory, only_object, other_cluster, other_version,
     segment_of, storage, wal_objects,
 };
+use crate::command::archive::WalSource;
 use crate::command::archive::get::Got;
 use crate::command::archive::push::{PushOptions, push};
-use crate::command::archive::{ClusterIdentity, WalSource};
 use crate::error::ErrorKind;
 use crate::format::CompressType;
 use crate::storage::fault::{Call, Fault, FaultStorage, KeyPattern, Phase, Rule, When};
+use crate::storage::watched::Watched;
 use crate::storage::{ErrorClass, Storage, StorageExt};
 
 #[tokio::test(start_paused = true)]
@@ -135,17 +135,14 @@ async fn pu06_pu16_a_stanza_of_a_later_generation_refuses_the_former_one() {
     let world = World::new();
     let memory = memory();
     let repository = world.stanza(1, &storage(&memory), None).await;
-    let mut info = repository.archive_info(&world.context).await.unwrap();
-    let newer = other_version(world.cluster);
-    info.upgrade(newer.version, newer.system_id).unwrap();
-    repository.save_archive_info(&info, &world.context).await.unwrap();
+    world.upgrade(&repository, other_version(world.cluster)).await;
     let source = world.segment(SEGMENT, 1);
     let pushed = world.push(&[repository], &source, CompressType::None).await;
     assert_eq!(kind(pushed), ErrorKind::RepoInvalid);
     assert!(wal_objects(&memory).is_empty());
 }
 
-/// The file changes after it was hashed: here while the archive is being looked at.
+/// The file changes after it was hashed: here when the upload begins, and the first of its bytes have been read again.
 #[tokio::test]
 async fn pu07_a_large_file_that_changes_between_its_two_reads_is_not_stored() {
     for truncate in [false, true] {
@@ -156,7 +153,7 @@ async fn pu07_a_large_file_that_changes_between_its_two_reads_is_not_stored() {
         let source = world.file(SEGMENT, &world.segment_bytes(SEGMENT, 1, size_bytes));
         let path = source.path.clone();
         let changing = Watched::storage(storage(&memory), move |call, _| {
-            if call == Call::ListPage {
+            if call == Call::UploadCreate {
                 let mut content = fs::read(&path).unwrap();
                 if truncate {
                     content.truncate(size_bytes / 2);
@@ -468,10 +465,7 @@ async fn pu06_repositories_of_two_clusters_do_not_share_a_push() {
     let (one, two) = (memory(), memory());
     let first = world.stanza(1, &storage(&one), None).await;
     let second = world.stanza(2, &storage(&two), None).await;
-    let mut info = second.archive_info(&world.context).await.unwrap();
-    let stranger: ClusterIdentity = other_cluster(world.cluster);
-    info.upgrade(stranger.version, stranger.system_id).unwrap();
-    second.save_archive_info(&info, &world.context).await.unwrap();
+    world.upgrade(&second, other_cluster(world.cluster)).await;
     let options = PushOptions { cluster: None, ..world.options(CompressType::None) };
     let source = world.segment(SEGMENT, 1);
     let error = push(&[first, second], &source, &options, &world.context).await.unwrap_err();

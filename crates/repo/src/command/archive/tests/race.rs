@@ -6,7 +6,6 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::sync::oneshot;
 
-use super::watched::Watched;
 use super::world::{SEGMENT, World, kind, wal_objects};
 use crate::clock::SystemClock;
 use crate::command::archive::WalSource;
@@ -15,6 +14,7 @@ use crate::command::archive::push::Pushed;
 use crate::error::{ErrorKind, Result};
 use crate::format::CompressType;
 use crate::storage::fault::Call;
+use crate::storage::watched::Watched;
 use crate::storage::{ConditionSupport, MemoryOptions, MemoryStorage, Storage};
 
 /// Where each of several calls is.

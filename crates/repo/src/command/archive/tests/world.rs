@@ -16,7 +16,7 @@ use crate::filter::{Codecs, Compression, Form, Passphrase};
 use crate::format::{ArchiveInfo, CipherPass, CompressType, Stanza, path};
 use crate::postgres::{PgVersion, SystemId, WalFileName, WalSegmentName, WalSegmentSize};
 use crate::progress::{Context, Level, Progress, Reporter};
-use crate::repository::{RepoIndex, Repository, WritableRepository};
+use crate::repository::{Change, RepoIndex, Repository, WritableRepository};
 use crate::storage::{MemoryOptions, MemoryStorage, Storage, StorageExt, StoragePath};
 use crate::transfer::Budget;
 
@@ -99,8 +99,17 @@ impl World {
         let repository = self.open(number, storage, pass);
         let inner = pass.map(|_| CipherPass::new(b"inner passphrase".to_vec()));
         let info = ArchiveInfo::new(inner, self.cluster.version, self.cluster.system_id);
-        repository.save_archive_info(&info, &self.context).await.unwrap();
+        repository.create_archive_info(&info, &self.context).await.unwrap();
         repository
+    }
+
+    /// Makes another cluster the stanza's current one.
+    pub(super) async fn upgrade(&self, repository: &WritableRepository, cluster: ClusterIdentity) {
+        let change = |info: &mut ArchiveInfo| {
+            info.upgrade(cluster.version, cluster.system_id).unwrap();
+            Ok(Change::Write)
+        };
+        repository.update_archive_info(&self.context, change).await.unwrap();
     }
 
     /// The same without writing.

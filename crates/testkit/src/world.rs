@@ -1,11 +1,14 @@
 //! A repository as `expire` sees it: info files, small manifests, WAL without content. Written with this project's own
 //! format code, read by both programs.
+#![expect(clippy::unwrap_used, reason = "a world that cannot be told or written is a broken test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use crate::user;
+use pgbr_repo::clock::{Clock, SystemClock};
 use pgbr_repo::format::db_history::CatalogNumbers;
 use pgbr_repo::format::manifest::{
     BeginBackup, Completion, FileRow, ManifestOptions, PathRow, ScannedFile, Target, TargetKind,
@@ -14,66 +17,78 @@ use pgbr_repo::format::{
     Annotations, ArchiveId, ArchiveInfo, BackupEntry, BackupInfo, BackupLabel, BackupType, Checksum, CompressType,
     HistoryId, LabelTime, Manifest, ManifestBuilder, ManifestName, RawText, StoredLsn,
 };
-use pgbr_repo::postgres::{PgVersion, SystemId, WalSegmentName};
-use pgbr_testkit::user;
+use pgbr_repo::postgres::{PgVersion, SystemId, Timeline, WalSegmentName};
 
 /// A cluster of the stanza's history.
 #[derive(Debug, Clone)]
-pub(crate) struct Cluster {
-    pub(crate) version: PgVersion,
-    pub(crate) system_id: SystemId,
+pub struct Cluster {
+    /// PostgreSQL version.
+    pub version: PgVersion,
+    /// System identifier.
+    pub system_id: SystemId,
 }
 
 /// A complete backup.
 #[derive(Debug, Clone)]
-pub(crate) struct Backup {
-    pub(crate) manifest: Manifest,
-    pub(crate) entry: BackupEntry,
+pub struct Backup {
+    /// Its manifest, with one empty file.
+    pub manifest: Manifest,
+    /// Its line of backup.info.
+    pub entry: BackupEntry,
 }
 
 impl Backup {
-    pub(crate) fn label(&self) -> BackupLabel {
+    /// Its name.
+    pub fn label(&self) -> BackupLabel {
         self.entry.label
     }
 }
 
 /// What a new backup is.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct NewBackup<'a> {
-    pub(crate) label: BackupLabel,
-    pub(crate) prior: Option<&'a Backup>,
-    pub(crate) start_s: i64,
-    pub(crate) stop_s: i64,
-    pub(crate) wal: Option<(WalSegmentName, WalSegmentName)>,
-    pub(crate) history_id: HistoryId,
-    pub(crate) page_error: bool,
+pub struct NewBackup<'a> {
+    /// Its name.
+    pub label: BackupLabel,
+    /// What it is based on.
+    pub prior: Option<&'a Backup>,
+    /// When it started, seconds since the Unix epoch.
+    pub start_s: i64,
+    /// When it ended.
+    pub stop_s: i64,
+    /// First and last segment that it needs; `None` offline.
+    pub wal: Option<(WalSegmentName, WalSegmentName)>,
+    /// Its cluster.
+    pub history_id: HistoryId,
+    /// Whether backup.info says that it has page checksum errors.
+    pub page_error: bool,
 }
 
 /// A repository in one directory.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct World {
-    pub(crate) clusters: Vec<Cluster>,
+pub struct World {
+    /// The history, oldest first.
+    pub clusters: Vec<Cluster>,
     /// By label; every one has a directory.
-    pub(crate) backups: BTreeMap<BackupLabel, Backup>,
+    pub backups: BTreeMap<BackupLabel, Backup>,
     /// Those with a directory that backup.info does not list.
-    pub(crate) unlisted: BTreeSet<BackupLabel>,
+    pub unlisted: BTreeSet<BackupLabel>,
     /// Those that backup.info lists and that have lost the manifest.
-    pub(crate) lost: BTreeSet<BackupLabel>,
+    pub lost: BTreeSet<BackupLabel>,
     /// Directories that hold no complete backup: with the copy of a manifest, or without.
-    pub(crate) unfinished: BTreeMap<BackupLabel, Option<Manifest>>,
+    pub unfinished: BTreeMap<BackupLabel, Option<Manifest>>,
     /// Files of each archive, by path below it.
-    pub(crate) archives: BTreeMap<ArchiveId, BTreeSet<String>>,
+    pub archives: BTreeMap<ArchiveId, BTreeSet<String>>,
     /// Manifests in the history.
-    pub(crate) history: BTreeSet<BackupLabel>,
+    pub history: BTreeSet<BackupLabel>,
 }
 
 /// The number of a cluster in the history.
-pub(crate) fn history_id(number: u32) -> HistoryId {
+pub fn history_id(number: u32) -> HistoryId {
     HistoryId::new(number).unwrap()
 }
 
 /// The label of a backup that starts at this second.
-pub(crate) fn label(start_s: i64, prior: Option<BackupLabel>, kind: BackupType) -> BackupLabel {
+pub fn label(start_s: i64, prior: Option<BackupLabel>, kind: BackupType) -> BackupLabel {
     let time = jiff::Timestamp::from_second(start_s).unwrap().to_zoned(jiff::tz::TimeZone::UTC).datetime();
     let time = LabelTime::new(time).unwrap();
     match prior {
@@ -134,14 +149,14 @@ fn begun(cluster: &Cluster, new: NewBackup<'_>) -> Manifest {
 
 impl World {
     /// A stanza with one cluster and no backup.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         let mut world = Self::default();
         world.upgrade();
         world
     }
 
     /// The stanza gets another cluster.
-    pub(crate) fn upgrade(&mut self) -> HistoryId {
+    pub fn upgrade(&mut self) -> HistoryId {
         const VERSIONS: [PgVersion; 4] = [PgVersion::V13, PgVersion::V15, PgVersion::V16, PgVersion::V17];
         let number = self.clusters.len();
         let system_id = SystemId(7_000_000_000_000_000_001 + u64::try_from(number).unwrap());
@@ -150,13 +165,13 @@ impl World {
     }
 
     /// The archive of a cluster.
-    pub(crate) fn archive_id(&self, history_id: HistoryId) -> ArchiveId {
+    pub fn archive_id(&self, history_id: HistoryId) -> ArchiveId {
         let number = usize::try_from(history_id.number()).unwrap();
         ArchiveId { version: self.clusters[number - 1].version, history_id }
     }
 
     /// Adds a complete backup.
-    pub(crate) fn add(&mut self, new: NewBackup<'_>) -> Backup {
+    pub fn add(&mut self, new: NewBackup<'_>) -> Backup {
         let cluster = &self.clusters[usize::try_from(new.history_id.number()).unwrap() - 1];
         let mut manifest = begun(cluster, new);
         let lsn = |segment: WalSegmentName| StoredLsn::parse(format!("{:X}/28", segment.log()).as_bytes()).unwrap();
@@ -178,20 +193,20 @@ impl World {
     }
 
     /// Adds a directory with an unfinished backup: with its manifest's copy, or without.
-    pub(crate) fn add_unfinished(&mut self, new: NewBackup<'_>, with_copy: bool) {
+    pub fn add_unfinished(&mut self, new: NewBackup<'_>, with_copy: bool) {
         let cluster = &self.clusters[usize::try_from(new.history_id.number()).unwrap() - 1];
         let manifest = begun(cluster, new);
         self.unfinished.insert(new.label, with_copy.then_some(manifest));
     }
 
     /// Adds a file to an archive.
-    pub(crate) fn add_wal(&mut self, history_id: HistoryId, path: String) {
+    pub fn add_wal(&mut self, history_id: HistoryId, path: String) {
         let id = self.archive_id(history_id);
         self.archives.entry(id).or_default().insert(path);
     }
 
     /// backup.info with these backups.
-    pub(crate) fn backup_info(&self) -> BackupInfo {
+    pub fn backup_info(&self) -> BackupInfo {
         let catalog = |cluster: &Cluster| {
             let facts = cluster.version.facts().unwrap();
             CatalogNumbers { catalog_version: facts.catalog_version, control_version: facts.control_version }
@@ -219,7 +234,7 @@ impl World {
     }
 
     /// The files by path, with their content.
-    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+    pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         for name in ["", ".copy"] {
             files.insert(format!("backup/demo/backup.info{name}"), self.backup_info().write());
@@ -252,22 +267,53 @@ impl World {
     }
 
     /// Writes the repository into a directory that the unprivileged user then owns.
-    pub(crate) fn write(&self, repository: &Path) {
-        for (path, content) in self.files() {
-            let path = repository.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
+    pub fn write(&self, repository: &Path) {
+        self.write_objects(repository);
         if let Some(newest) = self.backups.keys().next_back() {
             symlink(newest.as_str(), repository.join("backup/demo/latest")).unwrap();
         }
         user::own(repository).unwrap();
     }
+
+    /// Writes the repository as a bucket holds it.
+    pub fn write_objects(&self, repository: &Path) {
+        for (path, content) in self.files() {
+            let path = repository.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+    }
+}
+
+/// A stanza with one full backup a day up to now, and as many segments of 16 MiB in all, without gaps.
+#[must_use]
+pub fn large(backups: u32, segments: u32) -> World {
+    const DAY_S: i64 = 24 * 60 * 60;
+    const SEGMENTS_PER_LOG: u32 = 256;
+    let now_s = SystemClock.now_s();
+    let mut world = World::new();
+    let segment =
+        |number: u32| WalSegmentName::new(Timeline::FIRST, number / SEGMENTS_PER_LOG, number % SEGMENTS_PER_LOG);
+    for number in 0..segments {
+        let name = segment(number);
+        world.add_wal(HistoryId::FIRST, format!("{}/{name}-{number:040x}.zst", name.first16()));
+    }
+    let step = segments / backups.max(1);
+    for number in 0..backups {
+        let start_s = now_s - i64::from(backups - number) * DAY_S;
+        let start = segment(number * step);
+        let label = label(start_s, None, BackupType::Full);
+        let stop_s = start_s + 60;
+        let (prior, wal, history_id) = (None, Some((start, start)), HistoryId::FIRST);
+        world.add(NewBackup { label, prior, start_s, stop_s, wal, history_id, page_error: false });
+        world.history.insert(label);
+    }
+    world
 }
 
 /// What is below a directory: a line for each file with its content, for each link with its text, for each empty
 /// directory.
-pub(crate) fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut found = BTreeMap::new();
     let mut folders = vec![root.to_path_buf()];
     while let Some(folder) = folders.pop() {

@@ -3,17 +3,17 @@
 
 use std::collections::HashMap;
 
-use super::recovery::{RecoveryOptions, RecoveryType};
+use super::open::Repository;
+use super::recovery_goal::{RecoveryGoal, RecoveryType};
 use crate::error::{Error, ErrorKind, Result};
-use crate::format::{ArchiveId, ArchiveInfo};
+use crate::format::{ArchiveId, ArchiveInfo, BackupEntry, BackupInfo};
 use crate::postgres::timeline::{Ancestry, Timeline, TimelineHistory};
 use crate::postgres::{Lsn, PgVersion};
 use crate::progress::Context;
-use crate::repository::Repository;
 
 /// The timeline that recovery follows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TargetTimeline {
+pub enum TargetTimeline {
     /// That of the backup.
     Current,
     /// The highest one of the archive.
@@ -27,8 +27,8 @@ impl TargetTimeline {
     ///
     /// # Errors
     /// [`ErrorKind::DbMismatch`] for a text that is no timeline, as the original.
-    pub(super) fn of(options: &RecoveryOptions, version: PgVersion) -> Result<Self> {
-        match options.target_timeline.as_deref() {
+    pub fn of(goal: &RecoveryGoal, version: PgVersion) -> Result<Self> {
+        match goal.target_timeline.as_deref() {
             Some("current") => Ok(Self::Current),
             Some("latest") => Ok(Self::Latest),
             Some(text) => Timeline::from_option(text).map(Self::Number).map_err(|error| {
@@ -36,7 +36,7 @@ impl TargetTimeline {
             }),
             // Before 12 "current" was the default; for "immediate" no timeline needs to be changed, and PostgreSQL
             // would stumble over a problem with the latest one.
-            None if version < PgVersion::V12 || options.recovery_type == RecoveryType::Immediate => Ok(Self::Current),
+            None if version < PgVersion::V12 || goal.recovery_type == RecoveryType::Immediate => Ok(Self::Current),
             None => Ok(Self::Latest),
         }
     }
@@ -44,7 +44,7 @@ impl TargetTimeline {
 
 /// Where in the WAL a backup begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct BackupStart {
+pub struct BackupStart {
     /// The archive of its cluster.
     pub archive_id: ArchiveId,
     /// Its timeline.
@@ -53,9 +53,17 @@ pub(super) struct BackupStart {
     pub lsn: Lsn,
 }
 
+impl BackupStart {
+    /// What backup.info says of a backup; `None` when it does not say where the backup begins.
+    pub fn of(entry: &BackupEntry, info: &BackupInfo) -> Option<Self> {
+        let archive_id = info.history().generation(entry.history_id)?.archive_id();
+        Some(Self { archive_id, timeline: entry.archive_start?.timeline(), lsn: entry.lsn_start.as_ref()?.lsn() })
+    }
+}
+
 /// The timelines of one repository, read as they are asked for and each once.
 #[derive(Debug)]
-pub(super) struct Timelines<'a> {
+pub struct Timelines<'a> {
     repository: &'a Repository,
     info: Option<ArchiveInfo>,
     latest: HashMap<ArchiveId, Option<Timeline>>,
@@ -64,7 +72,7 @@ pub(super) struct Timelines<'a> {
 
 impl<'a> Timelines<'a> {
     /// Nothing is read yet.
-    pub(super) fn new(repository: &'a Repository) -> Self {
+    pub fn new(repository: &'a Repository) -> Self {
         Self { repository, info: None, latest: HashMap::new(), histories: HashMap::new() }
     }
 
@@ -73,10 +81,23 @@ impl<'a> Timelines<'a> {
     /// # Errors
     /// [`ErrorKind::DbMismatch`] when it cannot, [`ErrorKind::FileMissing`] when the history of the target is not
     /// archived, [`ErrorKind::Format`] when it is no history, or those of reading.
-    pub(super) async fn verify(&mut self, target: TargetTimeline, start: BackupStart, context: &Context) -> Result<()> {
+    pub async fn verify(&mut self, target: TargetTimeline, start: BackupStart, context: &Context) -> Result<()> {
+        self.path(target, start, context).await.map(drop)
+    }
+
+    /// As [`Timelines::verify`], with the history of the timeline that recovery follows; `None` for that of the backup.
+    ///
+    /// # Errors
+    /// As for [`Timelines::verify`].
+    pub async fn path(
+        &mut self,
+        target: TargetTimeline,
+        start: BackupStart,
+        context: &Context,
+    ) -> Result<Option<TimelineHistory>> {
         let info = self.info(context).await?;
         let timeline = match target {
-            TargetTimeline::Current => return Ok(()),
+            TargetTimeline::Current => return Ok(None),
             TargetTimeline::Number(timeline) => timeline,
             TargetTimeline::Latest => {
                 let highest = self.latest(&info, start.archive_id).await?;
@@ -84,10 +105,11 @@ impl<'a> Timelines<'a> {
             }
         };
         if timeline == start.timeline {
-            return Ok(());
+            return Ok(None);
         }
         let history = self.history(&info, start.archive_id, timeline, context).await?;
-        check_path(history, start)
+        check_path(history, start)?;
+        Ok(Some(history.clone()))
     }
 
     async fn info(&mut self, context: &Context) -> Result<ArchiveInfo> {
@@ -161,17 +183,18 @@ mod tests {
     use super::*;
     use crate::format::HistoryId;
 
-    fn options(target_timeline: Option<&str>, recovery_type: RecoveryType) -> RecoveryOptions {
-        RecoveryOptions {
+    fn goal(target_timeline: Option<&str>, recovery_type: RecoveryType) -> RecoveryGoal {
+        RecoveryGoal {
+            set: None,
             recovery_type,
             target_timeline: target_timeline.map(str::to_owned),
-            ..RecoveryOptions::default()
+            time_zone: jiff::tz::TimeZone::UTC,
         }
     }
 
     #[test]
     fn the_default_timeline_depends_on_version_and_type() {
-        let of = |text: Option<&str>, kind, version| TargetTimeline::of(&options(text, kind), version);
+        let of = |text: Option<&str>, kind, version| TargetTimeline::of(&goal(text, kind), version);
         assert_eq!(of(None, RecoveryType::Default, PgVersion::V12).unwrap(), TargetTimeline::Latest);
         assert_eq!(of(None, RecoveryType::None, PgVersion::V15).unwrap(), TargetTimeline::Latest);
         assert_eq!(of(None, RecoveryType::Default, PgVersion::V11).unwrap(), TargetTimeline::Current);

@@ -1,19 +1,18 @@
-//! Which backup is restored, and from which repository (repository-behaviour.md §5.2; pgBackRest
+//! Which backup a recovery begins with, and in which repository (repository-behaviour.md §5.2; pgBackRest
 //! `src/command/restore/select.c.inc`).
 
-use super::options::RestoreOptions;
-use super::recovery::{RecoveryTarget, RecoveryType};
+use super::open::Repository;
+use super::recovery_goal::{RecoveryGoal, RecoveryTarget, RecoveryType};
 use super::target_time;
-use super::timeline::{BackupStart, TargetTimeline, Timelines};
+use super::timelines::{BackupStart, TargetTimeline, Timelines};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BackupEntry, BackupInfo, BackupLabel};
 use crate::postgres::Lsn;
 use crate::progress::Context;
-use crate::repository::Repository;
 
 /// What the backup has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+enum Wanted {
     /// This one.
     Label(BackupLabel),
     /// The newest of the first repository that can be used.
@@ -24,9 +23,9 @@ pub(super) enum Wanted {
     UpTo(Lsn),
 }
 
-/// The backup that is restored.
+/// The backup that a recovery begins with.
 #[derive(Debug)]
-pub(super) struct Selected<'a> {
+pub struct Chosen<'a> {
     /// Where it is.
     pub repository: &'a Repository,
     /// Its name.
@@ -35,18 +34,28 @@ pub(super) struct Selected<'a> {
     pub info: BackupInfo,
 }
 
+impl Chosen<'_> {
+    /// What backup.info says of the backup.
+    ///
+    /// # Errors
+    /// Never: a backup is chosen out of backup.info.
+    pub fn entry(&self) -> Result<&BackupEntry> {
+        self.info.backup(&self.label).ok_or_else(|| Error::new(ErrorKind::Assert, "the chosen backup is not listed"))
+    }
+}
+
 impl Wanted {
     /// What the options ask for.
     ///
     /// # Errors
     /// [`ErrorKind::Format`] for a target that cannot be compared with backups.
-    pub(super) fn of(options: &RestoreOptions) -> Result<Self> {
-        if let Some(label) = options.set {
+    fn of(goal: &RecoveryGoal) -> Result<Self> {
+        if let Some(label) = goal.set {
             return Ok(Self::Label(label));
         }
-        match &options.recovery.recovery_type {
+        match &goal.recovery_type {
             RecoveryType::Target(RecoveryTarget::Time, text) => {
-                target_time::parse(text, &options.time_zone).map(Self::Before).ok_or_else(|| {
+                target_time::parse(text, &goal.time_zone).map(Self::Before).ok_or_else(|| {
                     Error::new(
                         ErrorKind::Format,
                         format!("automatic backup set selection cannot be performed with provided time '{text}'"),
@@ -65,8 +74,8 @@ impl Wanted {
         }
     }
 
-    fn not_found(self, options: &RestoreOptions) -> Error {
-        let target = match &options.recovery.recovery_type {
+    fn not_found(self, goal: &RecoveryGoal) -> Error {
+        let target = match &goal.recovery_type {
             RecoveryType::Target(_, text) => text.as_str(),
             _ => "",
         };
@@ -84,13 +93,13 @@ impl Wanted {
 ///
 /// # Errors
 /// [`ErrorKind::BackupSetInvalid`] when no backup is what is wanted.
-pub(super) async fn select<'a>(
+pub async fn choose_backup<'a>(
     repositories: &'a [Repository],
-    options: &RestoreOptions,
+    goal: &RecoveryGoal,
     context: &Context,
-) -> Result<Selected<'a>> {
-    let wanted = Wanted::of(options)?;
-    note_zone(options, context);
+) -> Result<Chosen<'a>> {
+    let wanted = Wanted::of(goal)?;
+    note_zone(goal, context);
     for repository in repositories {
         let info = match repository.backup_info(context).await {
             Ok(info) => info,
@@ -116,19 +125,19 @@ pub(super) async fn select<'a>(
         let label = match candidates.newest_first.as_slice() {
             [] => continue,
             [only] => only.label,
-            several => first_on_path(several, repository, &info, options, context).await?,
+            several => first_on_path(several, repository, &info, goal, context).await?,
         };
-        return Ok(Selected { repository, label, info });
+        return Ok(Chosen { repository, label, info });
     }
-    Err(wanted.not_found(options))
+    Err(wanted.not_found(goal))
 }
 
-fn note_zone(options: &RestoreOptions, context: &Context) {
-    if let RecoveryType::Target(RecoveryTarget::Time, text) = &options.recovery.recovery_type
-        && options.set.is_none()
+fn note_zone(goal: &RecoveryGoal, context: &Context) {
+    if let RecoveryType::Target(RecoveryTarget::Time, text) = &goal.recovery_type
+        && goal.set.is_none()
         && !target_time::has_zone(text)
     {
-        let zone = options.time_zone.iana_name().unwrap_or("local time");
+        let zone = goal.time_zone.iana_name().unwrap_or("local time");
         context.detail(format!("target time '{text}' has no zone: the backup is chosen for {zone}"));
     }
 }
@@ -182,17 +191,17 @@ async fn first_on_path(
     newest_first: &[&BackupEntry],
     repository: &Repository,
     info: &BackupInfo,
-    options: &RestoreOptions,
+    goal: &RecoveryGoal,
     context: &Context,
 ) -> Result<BackupLabel> {
     let mut timelines = Timelines::new(repository);
     let mut passed_over = Vec::new();
     for backup in newest_first {
-        let reached = match start_of(backup, info) {
+        let reached = match BackupStart::of(backup, info) {
             // Nothing to compare: the manifest may tell more.
             None => Ok(()),
             Some(start) => {
-                let target = TargetTimeline::of(&options.recovery, start.archive_id.version)?;
+                let target = TargetTimeline::of(goal, start.archive_id.version)?;
                 timelines.verify(target, start, context).await
             }
         };
@@ -215,11 +224,6 @@ async fn first_on_path(
         }
     }
     newest_first.first().map(|backup| backup.label).ok_or_else(|| Error::new(ErrorKind::Assert, "no backup is left"))
-}
-
-fn start_of(backup: &BackupEntry, info: &BackupInfo) -> Option<BackupStart> {
-    let archive_id = info.history().generation(backup.history_id)?.archive_id();
-    Some(BackupStart { archive_id, timeline: backup.archive_start?.timeline(), lsn: backup.lsn_start.as_ref()?.lsn() })
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::storage::fault::Call;
-use crate::storage::{
+use super::fault::Call;
+use super::{
     ByteRange, Capabilities, Condition, Durability, ListOptions, ListPage, ObjectInfo, ObjectRead, ObjectVersion,
     PageToken, PartTag, Storage, StorageError, StorageFuture, StoragePath, UploadId, UploadPart,
 };
@@ -17,7 +17,7 @@ type Pause = Pin<Box<dyn Future<Output = ()> + Send>>;
 type Watcher = Box<dyn Fn(Call, &StoragePath) -> Pause + Send + Sync>;
 
 /// The store, and who is called.
-pub(super) struct Watched {
+pub(crate) struct Watched {
     inner: Arc<dyn Storage>,
     before: Watcher,
 }
@@ -29,7 +29,7 @@ impl Debug for Watched {
 }
 
 impl Watched {
-    pub(super) fn storage<F, P>(inner: Arc<dyn Storage>, before: F) -> Arc<dyn Storage>
+    pub(crate) fn storage<F, P>(inner: Arc<dyn Storage>, before: F) -> Arc<dyn Storage>
     where
         F: Fn(Call, &StoragePath) -> P + Send + Sync + 'static,
         P: Future<Output = ()> + Send + 'static,

@@ -1,0 +1,176 @@
+//! `plan`: what a recovery takes, against what the repositories hold and what a restore chooses.
+
+use std::fs;
+use std::path::PathBuf;
+
+use pgbr_testkit::process::Outcome;
+use pgbr_testkit::samples::{Sample, Unpacked};
+use pgbr_testkit::{pgbr, user};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const UPGRADE: &str = "2.60-pg15to18-zst-bundle-upgrade";
+const GZ: &str = "2.60-pg15-gz-tablespace";
+
+struct World {
+    _dir: TempDir,
+    sample: Unpacked,
+}
+
+impl World {
+    fn of(name: &str) -> Self {
+        let dir = user::scratch().unwrap();
+        let sample = Sample::named(name).unwrap().unpack(&dir.path().join("sample")).unwrap();
+        Self { _dir: dir, sample }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Outcome {
+        let mut all = vec!["plan"];
+        all.extend(arguments);
+        pgbr::engine().run(&self.sample.conf(), &all).unwrap()
+    }
+
+    /// The plan, and whether the exit code says the same.
+    fn plan(&self, arguments: &[&str]) -> Value {
+        let mut all = arguments.to_vec();
+        all.push("--output=json");
+        let outcome = self.run(&all);
+        let plan: Value = serde_json::from_str(&outcome.stdout).unwrap_or_else(|_| panic!("{}", outcome.text()));
+        assert_eq!(outcome.exit_code, Some(if plan["reachable"] == true { 0 } else { 1 }), "{plan}");
+        plan
+    }
+
+    fn archived(&self, id: &str, segment: &str) -> PathBuf {
+        let folder = self.sample.repo().join("archive/demo").join(id).join(&segment[..16]);
+        let mut names = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        names.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(segment)).unwrap()
+    }
+
+    /// What a restore with the same options says that it restores.
+    fn restored(&self, arguments: &[&str]) -> Option<String> {
+        let target = tempfile::tempdir_in(self.sample.root()).unwrap();
+        let data = target.path().join("data");
+        user::own(target.path()).unwrap();
+        user::create_dir(&data).unwrap();
+        let path = format!("--pg1-path={}", data.display());
+        let map = format!("--tablespace-map-all={}", target.path().join("ts").display());
+        let [lock, spool, log] = self.sample.local_paths();
+        let mut all = vec!["restore", &lock, &spool, &log, "--log-level-console=info", &path, &map];
+        all.extend(arguments);
+        let outcome = pgbr::engine().run(&self.sample.conf(), &all).unwrap();
+        let line = outcome.stdout.lines().find_map(|line| Some(line.split_once("restore backup set ")?.1.to_owned()));
+        line.map(|rest| rest.split(',').next().unwrap().to_owned())
+    }
+}
+
+fn ranges(plan: &Value) -> Vec<(u64, String, String)> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let ranges = plan["wal"]["range"].as_array().unwrap();
+    ranges.iter().map(|run| (run["timeline"].as_u64().unwrap(), text(&run["start"]), text(&run["stop"]))).collect()
+}
+
+#[test]
+fn the_end_of_the_archive_is_reached_over_timelines() {
+    let world = World::of(UPGRADE);
+    let labels = world.sample.labels().unwrap();
+    let plan = world.plan(&[]);
+    assert_eq!(plan["backup"]["label"], labels[2].as_str(), "{plan}");
+    assert_eq!(plan["backup"]["reference"], serde_json::json!([labels[1]]));
+    assert_eq!(plan["wal"]["last"], "00000002000000000000000F");
+    // From the full backup on timeline 1 the way leads through the segment in which that was left.
+    let set = format!("--set={}", labels[1]);
+    let plan = world.plan(&[&set]);
+    let names = |one: &str, other: &str| (one.to_owned(), other.to_owned());
+    let found: Vec<_> = ranges(&plan).into_iter().map(|(timeline, start, stop)| (timeline, (start, stop))).collect();
+    assert_eq!(
+        found,
+        [
+            (1, names("00000001000000000000000A", "00000001000000000000000A")),
+            (2, names("00000002000000000000000B", "00000002000000000000000F")),
+        ],
+        "{plan}"
+    );
+    let plan = world.plan(&[&set, "--target-timeline=current"]);
+    assert_eq!(ranges(&plan), [(1, "00000001000000000000000A".to_owned(), "00000001000000000000000C".to_owned())]);
+    let plan = world.plan(&[&set, "--type=immediate"]);
+    assert_eq!(plan["wal"]["last"], "00000001000000000000000A", "{plan}");
+    let text = world.run(&[&set]).stdout;
+    assert!(text.starts_with("target: end of the archive\nreachable: yes\nbackup: "), "{text}");
+}
+
+#[test]
+fn missing_wal_is_named_and_refused() {
+    let world = World::of(UPGRADE);
+    let labels = world.sample.labels().unwrap();
+    let set = format!("--set={}", labels[1]);
+    fs::remove_file(world.archived("18-2", "00000002000000000000000D")).unwrap();
+    let plan = world.plan(&[&set]);
+    assert_eq!(plan["reachable"], false);
+    assert_eq!(plan["wal"]["missing"][0]["start"], "00000002000000000000000D", "{plan}");
+    assert_eq!(plan["wal"]["last"], "00000002000000000000000C");
+    // A target before the gap is not touched by it, one behind the archive is not there.
+    let reachable = |arguments: &[&str]| world.plan(arguments)["reachable"] == true;
+    assert!(reachable(&[&set, "--type=lsn", "--target=0/C80000"]));
+    assert!(!reachable(&[&set, "--type=lsn", "--target=0/E00028"]));
+    assert!(!reachable(&[&set, "--type=lsn", "--target=FFFFFFFF/F0000000"]));
+    assert!(reachable(&[&set, "--type=immediate"]));
+    let text = world.run(&[&set]).stdout;
+    assert!(text.contains("reachable: no\n    WAL on the way to the target is missing"), "{text}");
+    assert!(text.contains("    missing: 00000002000000000000000D\n"), "{text}");
+}
+
+#[test]
+fn targets_without_a_backup_or_a_timeline_are_refused() {
+    let world = World::of(UPGRADE);
+    for arguments in [
+        &["--set=20200101-000000F"][..],
+        &["--type=time", "--target=2001-01-01 00:00:00+00"],
+        &["--type=lsn", "--target=0/1"],
+        &["--target-timeline=7"],
+    ] {
+        let plan = world.plan(arguments);
+        assert_eq!(plan["reachable"], false, "{arguments:?} {plan}");
+        assert!(!plan["obstacle"].as_array().unwrap().is_empty());
+    }
+    // What cannot be read is not taken for missing.
+    for name in ["backup.info", "backup.info.copy"] {
+        fs::write(world.sample.repo().join("backup/demo").join(name), "damaged").unwrap();
+    }
+    let outcome = world.run(&[]);
+    assert!(outcome.exit_code.is_some_and(|code| code > 1), "{}", outcome.text());
+}
+
+#[test]
+fn ge12_rs11_an_orphaned_timeline_is_no_way_but_the_backups_own_is() {
+    let world = World::of(GZ);
+    let history = world.sample.repo().join("archive/demo/15-1/00000005.history");
+    fs::write(&history, "1\t0/100028\tfailed promotion\n").unwrap();
+    user::own(&history).unwrap();
+    let plan = world.plan(&[]);
+    assert_eq!(plan["reachable"], false, "{plan}");
+    assert!(plan["obstacle"][0].as_str().unwrap().contains("forked from backup timeline 1"), "{plan}");
+    assert_eq!(world.plan(&["--target-timeline=current"])["reachable"], true);
+}
+
+#[test]
+fn the_backup_is_the_one_that_a_restore_chooses() {
+    let world = World::of(GZ);
+    let time = world.sample.time_before_fourth().unwrap().unwrap();
+    let target = format!("--target={time}");
+    for arguments in [
+        &["--type=time", &target][..],
+        &["--type=lsn", "--target=0/700000"],
+        &["--type=name", "--target=it"],
+        &["--type=xid", "--target=800"],
+        &["--type=standby"],
+        &["--type=immediate"],
+        &[],
+    ] {
+        let plan = world.plan(arguments);
+        let chosen = plan["backup"]["label"].as_str().map(str::to_owned);
+        assert_eq!(chosen, world.restored(arguments), "{arguments:?} {plan}");
+        if !arguments.contains(&"--type=time") {
+            assert_eq!(plan["reachable"], chosen.is_some(), "{arguments:?} {plan}");
+        }
+    }
+}

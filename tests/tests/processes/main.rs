@@ -1,0 +1,12 @@
+//! Real processes that are suspended, signalled, starved, and told to stop; clocks and zones; panics (faults.md, sections
+//! TC and RE).
+
+mod clones;
+mod limits;
+mod locks;
+mod options;
+mod panics;
+mod scene;
+mod signals;
+mod volume;
+mod zones;

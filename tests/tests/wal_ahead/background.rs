@@ -1,0 +1,274 @@
+//! `archive-async` (repository-behaviour.md §2.5, §3.3): the spool is shared with the original, in both directions.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use pgbr_testkit::engine::Engine;
+use pgbr_testkit::process::Outcome;
+use pgbr_testkit::{stock, user};
+
+use crate::wal_site::{MISSING, Site, assert_code, ours};
+
+const ASYNC: &[&str] = &["--archive-async"];
+const WAIT: Duration = Duration::from_secs(60);
+
+impl Site {
+    /// A stanza whose segments are all ready to be archived.
+    fn ready() -> Self {
+        let site = Self::with_stanza(1);
+        site.mark_ready();
+        site
+    }
+
+    fn mark_ready(&self) {
+        let status = self.status_directory();
+        for entry in fs::read_dir(&status).unwrap() {
+            fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        for name in &self.segments {
+            user::write_file(&status.join(format!("{name}.ready")), "").unwrap();
+        }
+    }
+
+    fn status_directory(&self) -> PathBuf {
+        self.data.join("pg_wal/archive_status")
+    }
+
+    fn spool(&self, direction: &str) -> PathBuf {
+        self.folder.path().join("backrest/spool/archive/demo").join(direction)
+    }
+
+    fn markers(&self, direction: &str) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.spool(direction)) else { return Vec::new() };
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Pushes as PostgreSQL does: after success it renames the marker.
+    fn archive(&self, engine: &Engine, name: &str) -> Outcome {
+        let outcome = self.push(engine, name, ASYNC);
+        if outcome.exit_code == Some(0) {
+            let status = self.status_directory();
+            fs::rename(status.join(format!("{name}.ready")), status.join(format!("{name}.done"))).unwrap();
+        }
+        outcome
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.folder.path().join("backrest/lock/demo-archive-1.lock")
+    }
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + WAIT;
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// One of the engines archives the first segment, its background half the others; the other engine goes on with the spool.
+#[test]
+fn the_original_goes_on_with_our_spool_and_the_reverse() {
+    for ours_first in [true, false] {
+        let site = Site::ready();
+        let original = &stock::newest().engine;
+        let (first, second) = if ours_first { (ours(), original) } else { (original, ours()) };
+        assert_code(&site.archive(first, &site.segments[0]), 0);
+        let markers: Vec<String> = site.segments.iter().map(|name| format!("{name}.ok")).collect();
+        wait_until("all were pushed ahead", || site.markers("out") == markers);
+        for marker in &markers {
+            assert_eq!(fs::read_to_string(site.spool("out").join(marker)).unwrap(), "", "{marker}");
+        }
+        assert_eq!(site.objects().len(), site.segments.len());
+        for name in &site.segments[1..] {
+            assert_code(&site.archive(second, name), 0);
+        }
+        assert_eq!(site.objects().len(), site.segments.len(), "nothing is stored twice");
+        // A new segment, which neither has pushed: the idle one of ours must not be in the way of the original.
+        let next = site.segments[2].clone();
+        fs::remove_file(site.objects().last().unwrap()).unwrap();
+        fs::rename(
+            site.status_directory().join(format!("{next}.done")),
+            site.status_directory().join(format!("{next}.ready")),
+        )
+        .unwrap();
+        fs::remove_file(site.spool("out").join(format!("{next}.ok"))).unwrap_or(());
+        assert_code(&site.archive(second, &next), 0);
+        assert_eq!(site.objects().len(), site.segments.len());
+        for name in &site.segments {
+            let (outcome, delivered) = site.get(second, name, &[]);
+            assert_code(&outcome, 0);
+            assert!(delivered == Some(fs::read(site.wal(name)).unwrap()), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_background_half_stays_and_holds_no_lock_while_it_waits() {
+    let site = Site::ready();
+    let ready = |name: &str| site.status_directory().join(format!("{name}.ready"));
+    for name in &site.segments[1..] {
+        fs::remove_file(ready(name)).unwrap();
+    }
+    assert_code(&site.archive(ours(), &site.segments[0]), 0);
+    wait_until("the lock is free", || fs::symlink_metadata(site.lock()).is_err());
+    // Without a command: the process that stayed sees it.
+    user::write_file(&ready(&site.segments[1]), "").unwrap();
+    let second = format!("{}.ok", site.segments[1]);
+    wait_until("the next one was pushed", || site.markers("out").contains(&second));
+    assert_eq!(site.markers("out"), [second], "the acknowledged one was tidied away");
+    assert_code(&site.archive(ours(), &site.segments[1]), 0);
+    // A command that needs every lock is not kept waiting.
+    wait_until("the lock is free again", || fs::symlink_metadata(site.lock()).is_err());
+    assert_code(&stock::newest().engine.run(&site.conf, &["--no-online", "stanza-create"]).unwrap(), 0);
+}
+
+/// Markers of an earlier life of the data directory or the repository: the original believes them, and would let PostgreSQL
+/// remove WAL that is nowhere.
+#[test]
+fn pu09_a_marker_without_proof_is_only_a_hint() {
+    let site = Site::ready();
+    let out = site.spool("out");
+    user::create_dir(&out).unwrap();
+    for name in &site.segments {
+        user::write_file(&out.join(format!("{name}.ok")), "").unwrap();
+    }
+    assert_code(&site.archive(ours(), &site.segments[0]), 0);
+    assert_eq!(site.objects().len(), 1, "the segment is in the archive");
+    // Skipped by a person, which is an order.
+    user::write_file(&out.join(format!("{}.ok", site.segments[1])), "45\nno good").unwrap();
+    let skipped = site.push(ours(), &site.segments[1], ASYNC);
+    assert_code(&skipped, 0);
+    assert!(skipped.text().contains("was not pushed due to error [45] and was manually skipped: no good"));
+    assert_eq!(site.objects().len(), 1);
+}
+
+/// Pushed ahead, then changed before PostgreSQL asks: the acknowledgement is about the file as it is.
+#[test]
+fn np02_a_file_that_changed_after_it_was_pushed_ahead_is_refused() {
+    let site = Site::ready();
+    assert_code(&site.archive(ours(), &site.segments[0]), 0);
+    let second = site.segments[1].clone();
+    wait_until("it was pushed ahead", || site.markers("out").contains(&format!("{second}.ok")));
+    let mut bytes = fs::read(site.wal(&second)).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    user::write_file(&site.wal(&second), &bytes).unwrap();
+    assert_code(&site.push(ours(), &second, ASYNC), 45);
+}
+
+#[test]
+fn pu10_pu12_errors_reach_the_command_with_their_code() {
+    let mut site = Site::ready();
+    // No repository: the error of all files. It is gone when the next try succeeds.
+    let repo = site.folder.path().join("backrest/repo");
+    site.conf.global("repo1-path", "/nonexistent/repository").unwrap();
+    assert_code(&site.push(ours(), &site.segments[2], ASYNC), 103);
+    assert!(site.markers("out").contains(&"global.error".to_owned()), "{:?}", site.markers("out"));
+    site.conf.global("repo1-path", &repo.display().to_string()).unwrap();
+    // A poisoned segment in front of a good one.
+    let (first, second) = (site.segments[0].clone(), site.segments[1].clone());
+    let whole = fs::read(site.wal(&first)).unwrap();
+    user::write_file(&site.wal(&first), &whole[..4096]).unwrap();
+    for _ in 0..2 {
+        let failed = site.push(ours(), &first, ASYNC);
+        assert_code(&failed, 42);
+        assert!(failed.text().contains(&first), "{}", failed.text());
+        assert!(!site.markers("out").contains(&format!("{first}.ok")));
+    }
+    user::write_file(&site.wal(&first), &whole).unwrap();
+    assert_code(&site.archive(ours(), &first), 0);
+    assert_code(&site.archive(ours(), &second), 0);
+    assert!(!site.markers("out").contains(&"global.error".to_owned()), "{:?}", site.markers("out"));
+    // A spool that cannot be written is said at once.
+    site.conf.global("spool-path", "/proc/nowhere").unwrap();
+    assert_code(&site.push(ours(), &site.segments[0], ASYNC), 47);
+}
+
+#[test]
+fn pu11_a_queue_that_is_too_long_is_dropped_with_a_warning_of_the_original() {
+    let mut site = Site::ready();
+    site.conf.global("archive-push-queue-max", "2MiB").unwrap();
+    let name = site.segments[0].clone();
+    let dropped = site.push(ours(), &name, ASYNC);
+    assert_code(&dropped, 0);
+    let warning = format!("dropped WAL file '{name}' because archive queue exceeded 2MB");
+    assert!(dropped.text().contains(&warning), "{}", dropped.text());
+    assert_eq!(fs::read_to_string(site.spool("out").join(format!("{name}.ok"))).unwrap(), format!("0\n{warning}"));
+    assert!(site.objects().is_empty());
+}
+
+/// The queue of `archive-get`, filled by one and emptied by the other.
+#[test]
+fn segments_fetched_ahead_by_one_are_delivered_by_the_other() {
+    let mut site = Site::with_stanza(1);
+    for name in &site.segments {
+        assert_code(&site.push(ours(), name, &[]), 0);
+    }
+    site.conf.global("archive-get-queue-max", "2MiB").unwrap();
+    let original = &stock::newest().engine;
+    for (first, second) in [(ours(), original), (original, ours())] {
+        if let Err(error) = fs::remove_dir_all(site.spool("in")) {
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+        }
+        let content = |name: &str| Some(fs::read(site.wal(name)).unwrap());
+        let (outcome, delivered) = site.get(first, &site.segments[0], ASYNC);
+        assert_code(&outcome, 0);
+        assert!(delivered == content(&site.segments[0]));
+        wait_until("the next was fetched", || site.markers("in").contains(&site.segments[1]));
+        let (outcome, delivered) = site.get(second, &site.segments[1], ASYNC);
+        assert_code(&outcome, 0);
+        assert!(outcome.text().contains("asynchronously"), "{}", outcome.text());
+        assert!(delivered == content(&site.segments[1]));
+        assert!(!site.markers("in").contains(&site.segments[1]), "it was moved");
+        let (outcome, delivered) = site.get(second, &site.segments[2], ASYNC);
+        assert_code(&outcome, 0);
+        assert!(delivered == content(&site.segments[2]));
+        // Behind the end.
+        let (outcome, delivered) = site.get(first, "0000000100000000000000F0", ASYNC);
+        assert_code(&outcome, MISSING);
+        assert_eq!(delivered, None);
+        wait_until("nobody fetches", || fs::symlink_metadata(site.lock()).is_err());
+    }
+}
+
+/// What an earlier recovery, another cluster or a power failure left in the spool.
+#[test]
+fn ge06_ge07_ge13_what_lies_in_the_spool_is_checked() {
+    let site = Site::with_stanza(1);
+    let (first, second) = (site.segments[0].clone(), site.segments[1].clone());
+    assert_code(&site.push(ours(), &first, &[]), 0);
+    let spool = site.spool("in");
+    user::create_dir(&spool).unwrap();
+    // Another segment, half a segment and zeros under its name, and a marker that says that there is none.
+    let whole = fs::read(site.wal(&first)).unwrap();
+    for wrong in [fs::read(site.wal(&second)).unwrap(), whole[..4096].to_vec(), vec![0; whole.len()]] {
+        user::write_file(&spool.join(&first), wrong).unwrap();
+        user::write_file(&spool.join(format!("{first}.ok")), "").unwrap();
+        let (outcome, delivered) = site.get(ours(), &first, ASYNC);
+        assert_code(&outcome, 0);
+        assert!(delivered.as_ref() == Some(&whole));
+        wait_until("nobody fetches", || fs::symlink_metadata(site.lock()).is_err());
+    }
+    // A marker of the past is asked about again, even when it is not to be retried.
+    user::write_file(&spool.join(format!("{first}.ok")), "").unwrap();
+    let (outcome, _) = site.get(ours(), &first, &["--archive-async", "--no-archive-missing-retry"]);
+    assert_code(&outcome, 0);
+    // While somebody else's background half holds the lock (here nobody's, for ever), the segment is fetched at once.
+    wait_until("nobody fetches", || fs::symlink_metadata(site.lock()).is_err());
+    for name in [&first, &format!("{first}.ok")] {
+        fs::remove_file(spool.join(name)).unwrap_or(());
+    }
+    user::write_file(&site.lock(), "{\"execId\":\"1-2\",\"pid\":1}").unwrap();
+    let held = fs::File::open(site.lock()).unwrap();
+    held.lock().unwrap();
+    let begun = Instant::now();
+    let (outcome, delivered) = site.get(ours(), &first, ASYNC);
+    assert_code(&outcome, 0);
+    assert!(delivered.as_ref() == Some(&whole));
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+}
