@@ -88,6 +88,18 @@ fn a_seed_is_a_run() {
     }
 }
 
+/// The test can fail: of a store that loses what was acknowledged, every seed tells.
+#[test]
+fn a_store_that_lies_is_caught() {
+    for seed in [2, 8] {
+        let (trace, log) = (Arc::new(Trace::default()), Arc::new(Trace::default()));
+        let run = || Run::of(seed, &Place::LyingMemory, &trace, &log);
+        let Err(panic) = catch_unwind(AssertUnwindSafe(run)) else { panic!("seed {seed} saw nothing") };
+        let text = panic.downcast_ref::<String>().map_or("", String::as_str);
+        assert!(["INV-01", "INV-04", "INV-12"].iter().any(|name| text.starts_with(name)), "seed {seed}: {text}");
+    }
+}
+
 /// The original can go on with what a run leaves in a directory: it reads, verifies and expires it.
 #[test]
 fn tc06_the_original_goes_on_after_everything_at_once() {

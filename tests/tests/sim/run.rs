@@ -41,6 +41,8 @@ const BEGIN_MS: i64 = 1_767_225_600_000;
 #[derive(Debug, Clone)]
 pub(crate) enum Place {
     Memory,
+    /// A store that does not keep what it says it has.
+    LyingMemory,
     Directory(PathBuf),
 }
 
@@ -147,12 +149,13 @@ impl Run {
         log: &Arc<Trace>,
     ) -> Self {
         let mut dice = Dice::new(seed);
-        let weather = Weather::of(seed, &mut dice);
+        let mut weather = Weather::of(seed, &mut dice);
+        weather.lies = if matches!(place, Place::LyingMemory) { 300 } else { 0 };
         let time = Time(Arc::new(AtomicI64::new(BEGIN_MS)));
         // No part of an upload while a job runs: a request must not wait for the turnstile while a thread waits for it.
         let options = MemoryOptions { part_bytes: 4 * 1024 * 1024, ..weather.store };
         let store: Arc<dyn Storage> = match place {
-            Place::Memory => Arc::new(MemoryStorage::new(time.clock(), options)),
+            Place::Memory | Place::LyingMemory => Arc::new(MemoryStorage::new(time.clock(), options)),
             Place::Directory(path) => Arc::new(LocalStorage::new(path.clone())),
         };
         trace.add(format!("seed {seed}: {weather:?}"));

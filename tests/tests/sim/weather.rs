@@ -17,6 +17,9 @@ pub(crate) struct Weather {
     slow_down: u16,
     /// Bits that arrive wrong in what is read of WAL and backups.
     flips: u16,
+    /// Segments of which the store keeps the beginning only, and says that it has them: nobody can stand that, so it is not
+    /// part of any seed.
+    pub(crate) lies: u16,
     /// Bodies that end too early.
     cuts: u16,
     /// Chances that a busy host is about to die, at each step.
@@ -48,6 +51,7 @@ impl Weather {
             lost: 0,
             slow_down: 0,
             flips: 0,
+            lies: 0,
             cuts: 0,
             crashes: 0,
             delays: 20,
@@ -97,6 +101,8 @@ impl Weather {
             Rule::any(chance(self.refused), fail(Phase::Before)),
             Rule::any(chance(self.lost), fail(Phase::After)),
             Rule::any(chance(self.slow_down), Fault::SlowDown { retry_after: Some(Duration::from_secs(1)) }),
+            Rule::new(Call::Put, chance(self.lies), Fault::Truncate { keep_bytes: 100 })
+                .on(KeyPattern::Contains("00000000/".to_owned())),
             Rule::new(Call::Read, chance(self.cuts), Fault::CutBody { after_bytes: None }),
         ];
         for (byte, bit) in [(3, 1), (70, 6), (700, 0)] {
