@@ -7,6 +7,7 @@ mod compatibility;
 mod demo;
 mod faults;
 mod fuzz;
+mod interop;
 mod test;
 mod tools;
 
@@ -21,6 +22,8 @@ cargo xtask COMMAND
   fuzz [TARGET] [SECONDS] [-- ARGUMENTS]
                          run one fuzz target, or all, for this long each (default 30); arguments are libFuzzer's
   fuzz --smoke SECONDS   the same for all, with little output
+  interop                our commands and those of three releases of pgBackRest in turns in one repository: all pairs of
+                         compression, cipher, layout, storage, server and release
   compatibility          write the tables of COMPATIBILITY.md
   bench [ARGUMENTS]      run the benchmarks of single functions
   bench wal-push         archive-push against stock pgBackRest on an HTTPS S3 server
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         "test" => test::run(),
         "faults" => faults::run(rest),
         "fuzz" => fuzz::run(rest),
+        "interop" => interop::run(),
         "bench" => bench::run(rest),
         "tools" => tools::run(),
         "compatibility" => compatibility::run(rest),
