@@ -33,9 +33,7 @@ pub(crate) fn tree(data: &Path) -> BTreeMap<String, Entry> {
                 modified_s: 0,
                 content: String::new(),
             };
-            if info.is_symlink() {
-                open.push(path);
-            } else if info.is_dir() {
+            if info.is_symlink() || info.is_dir() {
                 open.push(path);
             } else if is_settings(&name) {
                 // Its restore_command names the program, and its header the time.
