@@ -120,9 +120,11 @@ impl Server {
         let warnings = std::mem::take(&mut *heard.warnings.lock().unwrap_or_else(PoisonError::into_inner));
         match done {
             Ok((Outcome::Done, done)) => Answer::Done(Report { warnings, done: Some(done) }),
-            // A goal that cannot be reached is an answer of `plan` alone.
-            Ok((Outcome::Missing | Outcome::Unreachable, done)) => {
-                Answer::Missing(Report { warnings, done: Some(done) })
+            Ok((Outcome::Missing, done)) => Answer::Missing(Report { warnings, done: Some(done) }),
+            // An answer of `plan` alone; "missing" would end a recovery.
+            Ok((Outcome::Unreachable, done)) => {
+                let report = Report { warnings, done: None };
+                Answer::Failed { code: ErrorKind::Assert.code(), message: done, report }
             }
             Err(failure) => {
                 let report = Report { warnings, done: None };
