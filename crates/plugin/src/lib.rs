@@ -1,0 +1,1 @@
+//! The CloudNativePG plugin: CNPG-I services over the native engine.
