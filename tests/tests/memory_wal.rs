@@ -13,8 +13,9 @@ use wal_site::{Site, into_s3, ours, random_segment};
 
 const PUSH_KIB_MAX: u64 = 40 * 1024;
 const GET_KIB_MAX: u64 = 32 * 1024;
-/// 12 MiB for the optimised program; what is resident of the other's code alone is several MiB more.
-const IDLE_KIB_MAX: u64 = 16 * 1024;
+/// What is resident of an unoptimised program's code beyond the optimised one's: the bounds are those of the latter.
+const CODE_KIB: u64 = 4 * 1024;
+const IDLE_KIB_MAX: u64 = 12 * 1024 + CODE_KIB;
 const ADDRESS_KIB_MAX: u64 = 160 * 1024;
 
 /// What the kernel noted of a process: `VmHWM` and `VmPeak`.
@@ -162,5 +163,5 @@ fn np07_the_resident_engine_stays_within_its_bounds() {
     engine.wait().unwrap();
     eprintln!("resident engine: idle {idle:?}, two in work {busy:?}");
     assert!(idle.resident_kib > 0 && idle.resident_kib <= IDLE_KIB_MAX, "{idle:?}");
-    assert!(busy.resident_kib <= PUSH_KIB_MAX, "{busy:?}");
+    assert!(busy.resident_kib <= PUSH_KIB_MAX + CODE_KIB, "{busy:?}");
 }

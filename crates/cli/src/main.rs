@@ -8,15 +8,12 @@
 mod background;
 mod bar;
 mod command;
-mod database;
 mod exit;
 mod fingerprint;
-mod goal;
 mod listener;
 mod lock;
 mod log;
 mod memory;
-mod repositories;
 mod resident;
 mod run;
 mod session;

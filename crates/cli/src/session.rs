@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use pgbr_config::engine::{self, repositories};
 use pgbr_config::{Command, HostFiles, Invocation, OptionSet, Parsed, RepoIndex, Role, opt};
 use pgbr_repo::clock::{SystemClock, SystemRandom};
 use pgbr_repo::command::archive::ClusterIdentity;
-use pgbr_repo::command::control;
 use pgbr_repo::error::ErrorKind;
-use pgbr_repo::filter::{Codecs, Compression};
-use pgbr_repo::format::{CompressType, Stanza};
-use pgbr_repo::postgres::{ControlFile, PgVersion};
+use pgbr_repo::filter::Codecs;
+use pgbr_repo::format::Stanza;
+use pgbr_repo::postgres::ControlFile;
 use pgbr_repo::progress::{Context, Level, Progress, Reporter};
 use pgbr_repo::repository::{Repository, WritableRepository};
 use pgbr_repo::transfer::Budget;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::exit::Failure;
 use crate::lock::Locks;
 use crate::log::Logger;
-use crate::{lock, memory, repositories};
+use crate::{lock, memory};
 
 /// One run of the program.
 pub struct Session {
@@ -45,7 +45,7 @@ pub struct Start {
 impl Session {
     /// The session of a parsed command line.
     pub fn new(parsed: Parsed, logger: Arc<Logger>, start: Start) -> Self {
-        let workers = workers(&parsed.options);
+        let workers = engine::workers(&parsed.options);
         let locks = Arc::new(Mutex::new(None));
         let reporter = Arc::new(LockedReporter { logger, locks: Arc::clone(&locks) });
         let context = Context {
@@ -90,7 +90,7 @@ impl Session {
 
     /// The number of workers.
     pub fn workers(&self) -> usize {
-        workers(self.options())
+        engine::workers(self.options())
     }
 
     /// How many threads may block at once, where few are enough: WAL is pushed and fetched in steps that hold no thread while
@@ -113,12 +113,12 @@ impl Session {
 
     /// The stanza.
     pub fn stanza(&self) -> Result<Stanza, Failure> {
-        repositories::stanza(self.options())
+        Ok(repositories::stanza(self.options())?)
     }
 
     /// The chosen repositories, to read.
     pub fn repositories(&self) -> Result<Vec<Repository>, Failure> {
-        repositories::open_all(self.options(), &self.stanza()?, &|name| self.variable(name))
+        Ok(repositories::open_all(self.options(), &self.stanza()?, &|name| self.variable(name))?)
     }
 
     /// The chosen repositories, to write.
@@ -137,50 +137,22 @@ impl Session {
 
     /// The data directory, where the command has one.
     pub fn pg_path(&self) -> Option<PathBuf> {
-        let pg = self.options().pgs().next()?;
-        self.options().pg(pg).path(opt::PG_PATH).map(PathBuf::from)
+        engine::pg_path(self.options())
     }
 
     /// The data directory of a command that needs one.
     pub fn require_pg_path(&self) -> Result<PathBuf, Failure> {
-        match self.options().pgs().next() {
-            Some(pg) => Ok(self.options().pg(pg).require(opt::PG_PATH)?.into()),
-            None => Err(Failure::new(
-                ErrorKind::OptionRequired,
-                format!("{} command requires option: pg1-path", self.command()),
-            )),
-        }
-    }
-
-    /// The version that `pg-version-force` demands.
-    pub fn forced_version(&self) -> Result<Option<PgVersion>, Failure> {
-        let forced = self.options().text(opt::PG_VERSION_FORCE).map(PgVersion::parse).transpose();
-        forced.map_err(|error| Failure::new(ErrorKind::OptionInvalidValue, error.to_string()))
+        Ok(engine::require_pg_path(self.options())?)
     }
 
     /// pg_control of the data directory.
     pub fn control_file(&self, pg_path: &Path) -> Result<ControlFile, Failure> {
-        Ok(control::read(pg_path, self.forced_version()?)?)
+        Ok(engine::control_file(self.options(), pg_path)?)
     }
 
     /// The cluster in the data directory.
     pub fn cluster(&self, pg_path: &Path) -> Result<ClusterIdentity, Failure> {
-        let control = self.control_file(pg_path)?;
-        Ok(ClusterIdentity { version: control.version(), system_id: control.system_id() })
-    }
-
-    /// The compression that the options ask for.
-    pub fn compression(&self) -> Result<Compression, Failure> {
-        let kind = CompressType::parse(self.options().string_id(opt::COMPRESS_TYPE).unwrap_or("gz"))
-            .map_err(|error| Failure::new(ErrorKind::OptionInvalidValue, error.to_string()))?;
-        if kind == CompressType::None {
-            return Ok(Compression::NONE);
-        }
-        let level = match self.options().integer(opt::COMPRESS_LEVEL).map(i32::try_from) {
-            Some(Ok(level)) => level,
-            _ => kind.level_default(),
-        };
-        Compression::new(kind, level).map_err(|error| Failure::new(ErrorKind::OptionInvalidValue, error.to_string()))
+        Ok(engine::cluster(self.options(), pg_path)?)
     }
 
     /// The directory of lock and stop files.
@@ -242,10 +214,6 @@ impl Session {
     pub fn hold(&self, locks: Locks) {
         *self.locks.lock().unwrap_or_else(PoisonError::into_inner) = Some(locks);
     }
-}
-
-fn workers(options: &OptionSet) -> usize {
-    options.integer(opt::PROCESS_MAX).and_then(|workers| usize::try_from(workers).ok()).unwrap_or(1).max(1)
 }
 
 /// The log, which also writes progress into the lock files.

@@ -4,6 +4,7 @@
 //! - [`command`]: the commands and what holds for each as a whole
 //! - [`parse`]: from text to [`Parsed`], with pgBackRest's precedence, checks, messages and error classes
 //! - [`help`] and [`completion`]: explanations and shell scripts made from the table
+//! - [`engine`]: typed options as the engine's own
 //! - [`render`]: options as text again: for the log, for `restore_command`, for a background run
 //!
 //! Nothing is read but the configuration files, and those through [`ConfigFiles`]; the environment, the user and the
@@ -12,6 +13,9 @@
 mod arguments;
 pub mod command;
 pub mod completion;
+// Opens stores, which fuzz targets are built without.
+#[cfg(not(fuzzing))]
+pub mod engine;
 mod environment;
 mod error;
 mod files;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pgbr_config::engine::archive::push_options;
 use pgbr_config::{Command, opt};
 use pgbr_repo::command::archive::push::{PushOptions, Pushed, push};
 use pgbr_repo::command::archive::push_ahead::{self, PushAheadOptions, Round};
@@ -56,18 +57,7 @@ pub async fn run(session: &Session) -> Result<Outcome, Failure> {
 }
 
 async fn push_now(session: &Session, source: &WalSource) -> Result<Pushed, Failure> {
-    Ok(push(&session.writable_repositories()?, source, &push_options(session)?, &session.context).await?)
-}
-
-/// How the options want files to be pushed.
-pub fn push_options(session: &Session) -> Result<PushOptions, Failure> {
-    let options = session.options();
-    Ok(PushOptions {
-        header_check: options.boolean(opt::ARCHIVE_HEADER_CHECK),
-        mode_check: options.boolean(opt::ARCHIVE_MODE_CHECK),
-        compress: session.compression()?,
-        cluster: session.pg_path().map(|path| session.cluster(&path)).transpose()?,
-    })
+    Ok(push(&session.writable_repositories()?, source, &push_options(session.options())?, &session.context).await?)
 }
 
 fn is_queue_full(source: &WalSource, limit_bytes: u64) -> Result<bool, Failure> {
@@ -138,7 +128,7 @@ async fn acknowledge(
         session.context.warn(warning);
     }
     if !proved && !is_dropped {
-        let options = PushOptions { mode_check: false, ..push_options(session)? };
+        let options = PushOptions { mode_check: false, ..push_options(session.options())? };
         let pushed = push(&session.writable_repositories()?, source, &options, &session.context).await?;
         pushed.warnings.iter().for_each(|text| session.context.warn(text));
     }
@@ -199,7 +189,7 @@ async fn push_round(
     session.test_stop()?;
     let options = session.options();
     let ahead = PushAheadOptions {
-        push: push_options(session)?,
+        push: push_options(session.options())?,
         wal_directory: directory.to_owned(),
         workers: session.workers(),
         queue_max_bytes: options.size_bytes(opt::ARCHIVE_PUSH_QUEUE_MAX),

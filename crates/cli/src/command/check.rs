@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use pgbr_config::engine::database::{self, Connected};
+use pgbr_config::engine::repositories;
 use pgbr_config::opt;
 use pgbr_repo::command::check::{CheckOptions, CheckedRepository, CheckedServer, check};
 use pgbr_repo::db::Database;
 use pgbr_repo::db::check::{ARCHIVE_PROGRAMS, ArchiveRules};
 use pgbr_repo::error::ErrorKind;
 
-use crate::database::{self, Connected};
 use crate::exit::{Failure, Outcome};
-use crate::repositories;
 use crate::session::Session;
 
 /// Checks the stanza, or each one that has a section in the configuration.

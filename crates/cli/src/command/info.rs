@@ -1,9 +1,10 @@
 //! `info`
 
 use jiff::tz::TimeZone;
+use pgbr_config::engine::repositories;
 use pgbr_config::{RepoIndex, opt};
 use pgbr_repo::command::info::{Activity, InfoOptions, InfoSource, Selection, info, render_json, render_text};
-use pgbr_repo::error::{Error, ErrorKind};
+use pgbr_repo::error::ErrorKind;
 use pgbr_repo::format::{BackupType, Stanza};
 use pgbr_repo::progress::Progress;
 use pgbr_repo::repository;
@@ -11,7 +12,6 @@ use pgbr_repo::repository;
 use super::standard_output;
 use crate::exit::{Failure, Outcome};
 use crate::lock::{self, LockType};
-use crate::repositories;
 use crate::session::Session;
 
 /// Prints what the repositories hold. What is wrong with them is part of that.
@@ -73,10 +73,8 @@ fn source(session: &Session, index: RepoIndex) -> Result<InfoSource, Failure> {
     let storage = match repositories::storage(options, index, &|name| session.variable(name)) {
         Ok(storage) => Ok(storage),
         // A file with certificates that is not there, say: the other repositories can still tell of theirs.
-        Err(failure) if failure.code == ErrorKind::OptionInvalidValue.code() => {
-            Err(Error::new(ErrorKind::OptionInvalidValue, failure.message))
-        }
-        Err(failure) => return Err(failure),
+        Err(error) if error.kind() == ErrorKind::OptionInvalidValue => Err(error),
+        Err(error) => return Err(error.into()),
     };
     Ok(InfoSource { index: number, storage, passphrase })
 }

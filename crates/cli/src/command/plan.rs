@@ -1,12 +1,12 @@
 //! `plan`, ours alone
 
+use pgbr_config::engine::goal::recovery_goal;
 use pgbr_config::opt;
 use pgbr_repo::command::plan::{plan, render_json, render_text};
 use pgbr_repo::error::ErrorKind;
 
 use super::standard_output;
 use crate::exit::{Failure, Outcome};
-use crate::goal::recovery_goal;
 use crate::session::Session;
 
 /// Prints what a recovery takes. The exit code says whether the target can be reached.

@@ -1,5 +1,6 @@
 //! `repo-get`
 
+use pgbr_config::engine::repositories;
 use pgbr_config::opt;
 use pgbr_repo::command::repo::{Decoding, GetSource, Got, get};
 use pgbr_repo::error::ErrorKind;
@@ -7,7 +8,6 @@ use pgbr_repo::repository;
 
 use super::{repo_path, standard_output};
 use crate::exit::{Failure, Outcome};
-use crate::repositories;
 use crate::session::Session;
 
 /// Prints one object of the repository.

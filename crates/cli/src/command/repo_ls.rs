@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 
+use pgbr_config::engine::repositories;
 use pgbr_config::opt;
 use pgbr_repo::command::repo::{LsOptions, Order, ls};
 use pgbr_repo::error::ErrorKind;
@@ -11,7 +12,6 @@ use regex::Regex;
 
 use super::{repo_path, standard_output};
 use crate::exit::{Failure, Outcome};
-use crate::repositories;
 use crate::session::Session;
 
 /// The longest compiled filter.

@@ -1,5 +1,6 @@
 //! `repo-rm`
 
+use pgbr_config::engine::repositories;
 use pgbr_config::opt;
 use pgbr_repo::command::repo::rm;
 use pgbr_repo::error::ErrorKind;
@@ -7,7 +8,6 @@ use pgbr_repo::storage::StoragePath;
 
 use super::repo_path;
 use crate::exit::{Failure, Outcome};
-use crate::repositories;
 use crate::session::Session;
 
 /// Removes a path of the repository.

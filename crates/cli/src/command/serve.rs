@@ -3,18 +3,19 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pgbr_config::{Command, opt};
+use pgbr_config::Command;
+use pgbr_config::engine::archive::{fetch_options, push_options};
 use pgbr_repo::command::archive::WalSource;
 use pgbr_repo::error::ErrorKind;
 use pgbr_repo::progress::{Context, Level, Progress, Reporter};
 use pgbr_repo::resident::protocol::{Answer, Report, Request, Work};
-use pgbr_repo::resident::{FetchOptions, Fetcher, Pusher, PusherOptions};
+use pgbr_repo::resident::{Fetcher, Pusher, PusherOptions};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::{archive_get, archive_push};
+use super::archive_get;
 use crate::exit::{Failure, Outcome};
 use crate::session::Session;
 use crate::{fingerprint, listener, resident};
@@ -32,10 +33,10 @@ pub async fn run(session: &Arc<Session>) -> Result<Outcome, Failure> {
     let server = Arc::new(Server {
         pusher: Pusher::new(
             session.writable_repositories()?,
-            PusherOptions { push: archive_push::push_options(session)?, workers: session.workers() },
+            PusherOptions { push: push_options(session.options())?, workers: session.workers() },
             session.context.clone(),
         ),
-        fetcher: Fetcher::new(session.repositories()?, fetch_options(session)?, session.context.clone()),
+        fetcher: Fetcher::new(session.repositories()?, fetch_options(session.options())?, session.context.clone()),
         push_target: fingerprint::of_archive(session, Command::ArchivePush)?,
         get_target: fingerprint::of_archive(session, Command::ArchiveGet)?,
         session: Arc::clone(session),
@@ -63,15 +64,6 @@ pub async fn run(session: &Arc<Session>) -> Result<Outcome, Failure> {
     }
     while requests.join_next().await.is_some() {}
     Ok(Outcome::Done)
-}
-
-fn fetch_options(session: &Session) -> Result<FetchOptions, Failure> {
-    let archive = session.spool_path()?.join("archive").join(session.stanza()?.as_str());
-    Ok(FetchOptions {
-        workers: session.workers(),
-        queue_max_bytes: session.options().size_bytes(opt::ARCHIVE_GET_QUEUE_MAX).unwrap_or(0),
-        directory: archive.join("serve"),
-    })
 }
 
 struct Server {

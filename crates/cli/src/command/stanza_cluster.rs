@@ -1,5 +1,6 @@
 //! The cluster of a stanza command: that of the running primary, or of the first data directory.
 
+use pgbr_config::engine::database;
 use pgbr_config::opt;
 use pgbr_repo::command::stanza::StanzaCluster;
 use pgbr_repo::db::Database;
@@ -7,7 +8,6 @@ use pgbr_repo::db::check::{ExpectedServer, check_server};
 use pgbr_repo::error::Error;
 use pgbr_repo::postgres::ControlFile;
 
-use crate::database;
 use crate::exit::Failure;
 use crate::session::Session;
 

@@ -1,15 +1,14 @@
 //! From options to what a recovery is to reach.
 
 use jiff::tz::TimeZone;
-use pgbr_config::{OptionSet, opt};
-use pgbr_repo::error::ErrorKind;
+use pgbr_repo::error::{Error, ErrorKind, Result};
 use pgbr_repo::format::BackupLabel;
 use pgbr_repo::repository::recovery_goal::{RecoveryGoal, RecoveryTarget, RecoveryType};
 
-use crate::exit::Failure;
+use crate::{OptionSet, opt};
 
 /// What the options ask for, with times in this host's zone.
-pub fn recovery_goal(options: &OptionSet) -> Result<RecoveryGoal, Failure> {
+pub fn recovery_goal(options: &OptionSet) -> Result<RecoveryGoal> {
     Ok(RecoveryGoal {
         set: set(options)?,
         recovery_type: recovery_type(options)?,
@@ -19,10 +18,10 @@ pub fn recovery_goal(options: &OptionSet) -> Result<RecoveryGoal, Failure> {
 }
 
 /// The backup that `--set` names. A text that is no label names no backup.
-pub fn set(options: &OptionSet) -> Result<Option<BackupLabel>, Failure> {
+pub fn set(options: &OptionSet) -> Result<Option<BackupLabel>> {
     let label = |text: &str| {
         BackupLabel::parse(text).map_err(|_| {
-            Failure::new(ErrorKind::BackupSetInvalid, format!("backup set {} is not valid", text.escape_debug()))
+            Error::new(ErrorKind::BackupSetInvalid, format!("backup set {} is not valid", text.escape_debug()))
         })
     };
     // "latest" is the default, and means that nobody named one.
@@ -30,10 +29,9 @@ pub fn set(options: &OptionSet) -> Result<Option<BackupLabel>, Failure> {
 }
 
 /// How far PostgreSQL is to recover.
-pub fn recovery_type(options: &OptionSet) -> Result<RecoveryType, Failure> {
-    let target = |kind| -> Result<RecoveryType, Failure> {
-        Ok(RecoveryType::Target(kind, options.require(opt::TARGET)?.to_owned()))
-    };
+pub fn recovery_type(options: &OptionSet) -> Result<RecoveryType> {
+    let target =
+        |kind| -> Result<RecoveryType> { Ok(RecoveryType::Target(kind, options.require(opt::TARGET)?.to_owned())) };
     Ok(match options.string_id(opt::TYPE) {
         Some("immediate") => RecoveryType::Immediate,
         Some("standby") => RecoveryType::Standby,

@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use pgbr_config::{OptionSet, PgIndex, opt};
 use pgbr_repo::db::{ConnectOptions, Database, Session};
-use pgbr_repo::error::{Error, ErrorKind};
+use pgbr_repo::error::{Error, ErrorKind, Result};
 use pgbr_repo::pgdata::{Accounts, Ids};
 use pgbr_repo::progress::Context;
 
-use crate::exit::Failure;
+use crate::{OptionSet, PgIndex, opt};
 
 /// A session on the server of one configured cluster.
 pub struct Connected {
@@ -20,7 +19,7 @@ pub struct Connected {
 }
 
 /// Connects to every configured server. One that cannot be reached is a warning: another may do.
-pub async fn connect_all(options: &OptionSet, context: &Context) -> Result<Vec<Connected>, Failure> {
+pub async fn connect_all(options: &OptionSet, context: &Context) -> Result<Vec<Connected>> {
     let mut connected = Vec::new();
     for index in options.pgs() {
         match Session::connect(&connect_options(options, index)?).await {
@@ -35,16 +34,16 @@ pub async fn connect_all(options: &OptionSet, context: &Context) -> Result<Vec<C
 }
 
 /// The one primary among the configured clusters.
-pub async fn connect_primary(options: &OptionSet, context: &Context) -> Result<Connected, Failure> {
+pub async fn connect_primary(options: &OptionSet, context: &Context) -> Result<Connected> {
     let connected = connect_all(options, context).await?;
     let mut primaries = connected.into_iter().filter(|connected| !connected.session.identity().in_recovery);
     match (primaries.next(), primaries.next()) {
         (Some(primary), None) => Ok(primary),
-        (None, _) => Err(Failure::new(
+        (None, _) => Err(Error::new(
             ErrorKind::DbConnect,
             "unable to find primary cluster - cannot proceed\nHINT: are all available clusters in recovery?",
         )),
-        (Some(_), Some(_)) => Err(Failure::new(ErrorKind::DbConnect, "more than one primary cluster found")),
+        (Some(_), Some(_)) => Err(Error::new(ErrorKind::DbConnect, "more than one primary cluster found")),
     }
 }
 
@@ -93,7 +92,7 @@ enum NoChoice {
     NoStandby,
 }
 
-impl From<NoChoice> for Failure {
+impl From<NoChoice> for Error {
     fn from(none: NoChoice) -> Self {
         let message = match none {
             NoChoice::NoPrimary => {
@@ -105,16 +104,12 @@ impl From<NoChoice> for Failure {
             NoChoice::TwoPrimaries => "more than one primary cluster found",
             NoChoice::NoStandby => "unable to find standby cluster - cannot proceed",
         };
-        Failure::new(ErrorKind::DbConnect, message)
+        Error::new(ErrorKind::DbConnect, message)
     }
 }
 
 /// Connects to the servers that a backup is made from.
-pub async fn connect_for_backup(
-    options: &OptionSet,
-    standby: BackupStandby,
-    context: &Context,
-) -> Result<ForBackup, Failure> {
+pub async fn connect_for_backup(options: &OptionSet, standby: BackupStandby, context: &Context) -> Result<ForBackup> {
     let mut connected: Vec<Option<Connected>> = connect_all(options, context).await?.into_iter().map(Some).collect();
     let in_recovery: Vec<bool> =
         connected.iter().flatten().map(|connected| connected.session.identity().in_recovery).collect();
@@ -136,7 +131,7 @@ pub async fn connect_for_backup(
 /// As the original does, but for one case that it refuses: where a standby is wanted, every configured server has answered
 /// and none is a primary, the first standby is backed up on its own. A server that did not answer may be the primary, and
 /// whoever configured it wants to hear that it is not there.
-fn choose(in_recovery: &[bool], all_answered: bool, wanted: BackupStandby) -> Result<Choice, NoChoice> {
+fn choose(in_recovery: &[bool], all_answered: bool, wanted: BackupStandby) -> std::result::Result<Choice, NoChoice> {
     let mut primaries = (0..in_recovery.len()).filter(|place| in_recovery.get(*place) == Some(&false));
     let standby = in_recovery.iter().position(|standby| *standby).filter(|_| wanted != BackupStandby::No);
     match (primaries.next(), primaries.next(), standby) {
@@ -148,7 +143,7 @@ fn choose(in_recovery: &[bool], all_answered: bool, wanted: BackupStandby) -> Re
     }
 }
 
-fn connect_options(options: &OptionSet, index: PgIndex) -> Result<ConnectOptions, Failure> {
+fn connect_options(options: &OptionSet, index: PgIndex) -> Result<ConnectOptions> {
     let pg = options.pg(index);
     let port = pg.integer(opt::PG_PORT).and_then(|port| u16::try_from(port).ok());
     let user = match pg.text(opt::PG_USER) {
@@ -167,9 +162,9 @@ fn connect_options(options: &OptionSet, index: PgIndex) -> Result<ConnectOptions
 }
 
 /// The name of the user that runs the program, as servers know their administrator.
-fn own_name() -> Result<String, Failure> {
+fn own_name() -> Result<String> {
     let failed = |reason: String| {
-        Failure::new(ErrorKind::UserMissing, format!("unable to find the name of the current user: {reason}"))
+        Error::new(ErrorKind::UserMissing, format!("unable to find the name of the current user: {reason}"))
     };
     let accounts = Accounts::system().map_err(|error| failed(error.to_string()))?;
     let id = Ids::current().user;

@@ -4,8 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgbr_config::opt;
-use pgbr_config::{OptionSet, RepoIndex, RepoOptions};
 use pgbr_repo::clock::{SystemClock, SystemRandom};
 use pgbr_repo::error::{Error, ErrorKind, Result};
 use pgbr_repo::filter::Passphrase;
@@ -16,15 +14,15 @@ use pgbr_repo::storage::s3::{S3Credentials, S3Endpoint, S3Options, S3Storage, Ur
 use pgbr_repo::storage::{LocalStorage, RetryStorage, Storage};
 use secrecy::ExposeSecret;
 
-use crate::exit::Failure;
+use crate::{OptionSet, RepoIndex, RepoOptions, opt};
 
 /// Reads a variable of the environment that the program was started with.
 pub type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The stanza that the options name.
-pub fn stanza(options: &OptionSet) -> Result<Stanza, Failure> {
+pub fn stanza(options: &OptionSet) -> Result<Stanza> {
     let name = options.require(opt::STANZA)?;
-    Stanza::parse(name).map_err(|error| Failure::new(ErrorKind::OptionInvalidValue, error.to_string()))
+    Stanza::parse(name).map_err(|error| Error::new(ErrorKind::OptionInvalidValue, error.to_string()))
 }
 
 /// The repositories that a command works on: the one that `--repo` names, or all.
@@ -36,40 +34,35 @@ pub fn chosen(options: &OptionSet) -> Vec<RepoIndex> {
 }
 
 /// Opens one repository for the stanza.
-pub fn open(
-    options: &OptionSet,
-    index: RepoIndex,
-    stanza: &Stanza,
-    variable: Variable<'_>,
-) -> Result<Repository, Failure> {
+pub fn open(options: &OptionSet, index: RepoIndex, stanza: &Stanza, variable: Variable<'_>) -> Result<Repository> {
     let number = repository::RepoIndex::new(index.number().into())
-        .ok_or_else(|| Failure::new(ErrorKind::Assert, "a repository has no number"))?;
+        .ok_or_else(|| Error::new(ErrorKind::Assert, "a repository has no number"))?;
     let storage = storage(options, index, variable)?;
     Ok(Repository::new(number, stanza.clone(), storage, passphrase(&options.repo(index))?))
 }
 
 /// Opens every chosen repository for the stanza.
-pub fn open_all(options: &OptionSet, stanza: &Stanza, variable: Variable<'_>) -> Result<Vec<Repository>, Failure> {
+pub fn open_all(options: &OptionSet, stanza: &Stanza, variable: Variable<'_>) -> Result<Vec<Repository>> {
     chosen(options).into_iter().map(|index| open(options, index, stanza, variable)).collect()
 }
 
 /// The user's passphrase of a repository.
-pub fn passphrase(repo: &RepoOptions<'_>) -> Result<Option<Passphrase>, Failure> {
+pub fn passphrase(repo: &RepoOptions<'_>) -> Result<Option<Passphrase>> {
     if repo.string_id(opt::REPO_CIPHER_TYPE) != Some("aes-256-cbc") {
         return Ok(None);
     }
     let pass = repo.require(opt::REPO_CIPHER_PASS)?.expose_secret().as_bytes().to_vec();
-    Passphrase::new(pass).map(Some).map_err(|error| Failure::new(ErrorKind::OptionInvalidValue, error.to_string()))
+    Passphrase::new(pass).map(Some).map_err(|error| Error::new(ErrorKind::OptionInvalidValue, error.to_string()))
 }
 
 /// The storage of a repository, with retries.
-pub fn storage(options: &OptionSet, index: RepoIndex, variable: Variable<'_>) -> Result<Arc<dyn Storage>, Failure> {
+pub fn storage(options: &OptionSet, index: RepoIndex, variable: Variable<'_>) -> Result<Arc<dyn Storage>> {
     let repo = options.repo(index);
     let timeout = options.require(opt::IO_TIMEOUT)?;
     match repo.string_id(opt::REPO_TYPE) {
         Some("s3") => {
             let store = S3Storage::open(&s3_options(options, &repo, variable)?, Arc::new(SystemClock))
-                .map_err(|error| Failure::new(ErrorKind::OptionInvalidValue, error.to_string()))?;
+                .map_err(|error| Error::new(ErrorKind::OptionInvalidValue, error.to_string()))?;
             // Known to check conditions itself; of another store that is known only after a trial.
             if repo.text(opt::REPO_S3_ENDPOINT).is_some_and(|endpoint| endpoint.ends_with(".amazonaws.com")) {
                 store.set_conditional_put(true);
@@ -85,9 +78,9 @@ fn retry_policy(timeout: Duration) -> RetryPolicy {
     RetryPolicy { elapsed_max: timeout, silence_max: timeout, ..RetryPolicy::default() }
 }
 
-fn s3_options(options: &OptionSet, repo: &RepoOptions<'_>, variable: Variable<'_>) -> Result<S3Options, Failure> {
+fn s3_options(options: &OptionSet, repo: &RepoOptions<'_>, variable: Variable<'_>) -> Result<S3Options> {
     let endpoint = |text: &str| {
-        S3Endpoint::parse(text).map_err(|error| Failure::new(ErrorKind::OptionInvalidValue, error.to_string()))
+        S3Endpoint::parse(text).map_err(|error| Error::new(ErrorKind::OptionInvalidValue, error.to_string()))
     };
     let mut s3 = S3Options::new(
         repo.require(opt::REPO_S3_BUCKET)?,
@@ -119,13 +112,13 @@ fn s3_options(options: &OptionSet, repo: &RepoOptions<'_>, variable: Variable<'_
     Ok(s3)
 }
 
-fn credentials(repo: &RepoOptions<'_>, variable: Variable<'_>) -> Result<S3Credentials, Failure> {
+fn credentials(repo: &RepoOptions<'_>, variable: Variable<'_>) -> Result<S3Credentials> {
     let required = |name: &str, kind: &str| {
         variable(name).ok_or_else(|| {
-            Failure::from(Error::new(
+            Error::new(
                 ErrorKind::OptionInvalid,
                 format!("option 'repo-s3-key-type' is '{kind}' but the environment variable '{name}' is not set"),
-            ))
+            )
         })
     };
     Ok(match repo.string_id(opt::REPO_S3_KEY_TYPE) {
@@ -134,7 +127,7 @@ fn credentials(repo: &RepoOptions<'_>, variable: Variable<'_>) -> Result<S3Crede
             role_arn: required("AWS_ROLE_ARN", "web-id")?,
             token_file: required("AWS_WEB_IDENTITY_TOKEN_FILE", "web-id")?.into(),
             sts_host: S3Endpoint::parse(repo.text(opt::REPO_S3_STS_HOST).unwrap_or("sts.amazonaws.com"))
-                .map_err(|error| Failure::new(ErrorKind::OptionInvalidValue, error.to_string()))?,
+                .map_err(|error| Error::new(ErrorKind::OptionInvalidValue, error.to_string()))?,
         },
         Some("pod-id") => S3Credentials::PodId {
             url: required("AWS_CONTAINER_CREDENTIALS_FULL_URI", "pod-id")?,
