@@ -1,4 +1,5 @@
 //! The CloudNativePG plugin: CNPG-I services over the native engine.
+#![warn(missing_docs)]
 
 pub mod cluster;
 mod lenient;

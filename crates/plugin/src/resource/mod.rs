@@ -29,26 +29,10 @@ pub use status::{ArchiveStatus, EffectiveRepository, StanzaStatus};
     derive = "PartialEq",
     derive = "Default",
     doc = "Where and how PostgreSQL clusters keep their WAL and backups.",
-    printcolumn(
-        json_path = ".spec.configuration.repositories[0].bucket",
-        name = "Bucket",
-        type_ = "string",
-        description = "Bucket of the first repository"
-    ),
-    printcolumn(
-        json_path = ".status.stanzas[0].lastSuccessfulBackupTime",
-        name = "Last backup",
-        type_ = "date",
-        description = "End of the last good backup of the first stanza"
-    ),
-    printcolumn(
-        json_path = ".status.stanzas[0].firstRecoverabilityPoint",
-        name = "Recoverable from",
-        type_ = "string",
-        priority = 1,
-        description = "Earliest point that the first stanza can be restored to"
-    ),
-    printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date")
+    printcolumn = r#"{"name":"Bucket","type":"string","jsonPath":".spec.configuration.repositories[0].bucket"}"#,
+    printcolumn = r#"{"name":"Last backup","type":"date","jsonPath":".status.stanzas[0].lastSuccessfulBackupTime"}"#,
+    printcolumn = r#"{"name":"Recoverable from","type":"string","jsonPath":".status.stanzas[0].firstRecoverabilityPoint"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ArchiveSpec {

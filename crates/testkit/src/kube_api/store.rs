@@ -63,7 +63,7 @@ impl Store {
         let known = Kind::of_object(kind, object["apiVersion"].as_str()).ok_or("its kind is not known")?;
         let name = object["metadata"]["name"].as_str().ok_or("it has no name")?.to_owned();
         let namespace = object["metadata"]["namespace"].as_str().unwrap_or("default").to_owned();
-        Ok(self.keep(known, namespace, name, object))
+        Ok(self.keep(known, &namespace, &name, object))
     }
 
     pub(super) fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
@@ -124,7 +124,7 @@ impl Store {
         {
             fields.remove("status");
         }
-        Ok(self.keep(kind, namespace.to_owned(), name, object))
+        Ok(self.keep(kind, namespace, &name, object))
     }
 
     pub(super) fn update(
@@ -156,7 +156,7 @@ impl Store {
         if after == before {
             return Ok(before);
         }
-        Ok(self.keep(kind, namespace.to_owned(), name.to_owned(), after))
+        Ok(self.keep(kind, namespace, name, after))
     }
 
     pub(super) fn delete(&mut self, kind: &'static Kind, namespace: &str, name: &str) -> Result<Value, Refusal> {
@@ -186,9 +186,9 @@ impl Store {
         self.history.clear();
     }
 
-    fn keep(&mut self, kind: &'static Kind, namespace: String, name: String, mut object: Value) -> Value {
+    fn keep(&mut self, kind: &'static Kind, namespace: &str, name: &str, mut object: Value) -> Value {
         self.version += 1;
-        let key = (kind.group, kind.plural, namespace.clone(), name.clone());
+        let key = (kind.group, kind.plural, namespace.to_owned(), name.to_owned());
         let before = self.objects.get(&key);
         object["apiVersion"] = json!(kind.api_version());
         object["kind"] = json!(kind.kind);
