@@ -1,7 +1,27 @@
 //! The CloudNativePG plugin: CNPG-I services over the native engine.
+//!
+//! - [`proto`]: the messages of CNPG-I 0.6, generated from `proto/`
+//! - [`ids`]: the names that existing installations depend on
+//! - [`run`]: a role of the program from its arguments to its exit code
+//! - [`transport`]: the unix socket and the mutual TLS connection, with the same limits for every service
+//! - [`service`]: one file for each service: request to options to command to response
+//! - [`operator`], [`instance`]: which services a role serves, and its work in the background
+//! - [`log`]: log lines as CloudNativePG's own processes write them
+//! - [`health`]: what the probes of a pod ask
+//! - [`cluster`], [`parameters`]: the fields of a Cluster that we read, and which Archive and stanza it means
+//! - [`resource`]: the custom resource Archive
 #![warn(missing_docs)]
 
 pub mod cluster;
+pub mod health;
+pub mod ids;
+pub mod instance;
 mod lenient;
+pub mod log;
+pub mod operator;
 pub mod parameters;
+pub mod proto;
 pub mod resource;
+pub mod run;
+pub mod service;
+pub mod transport;

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 use pgbr_repo::format::stanza::Stanza;
 
-use crate::cluster::{Cluster, PLUGIN_NAME, Plugin};
+use crate::cluster::{Cluster, Plugin};
+use crate::ids::PLUGIN_NAME;
 use crate::lenient::InputError;
 use crate::resource::ArchiveSpec;
 

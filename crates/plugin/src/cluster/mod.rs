@@ -10,11 +10,9 @@ use std::collections::BTreeMap;
 
 pub use backup::Backup;
 
+use crate::ids::PLUGIN_NAME;
 pub use crate::lenient::InputError;
 use crate::lenient::{Node, json, object_name};
-
-/// The name of this plugin, as a Cluster writes it (plugin-surface K1).
-pub(crate) const PLUGIN_NAME: &str = "pgbackrest.cnpg.opera.com";
 
 /// Annotation that turns the check for an empty archive off, with the value `enabled`.
 pub const SKIP_EMPTY_ARCHIVE_CHECK: &str = "cnpg.io/skipEmptyWalArchiveCheck";
