@@ -45,27 +45,27 @@ impl S3Server {
 
     /// As [`S3Server::start`], showing this certificate.
     pub fn start_with(root: &Path, certificate: &TestCertificate) -> io::Result<Self> {
-        Self::run(root, certificate, Keeping::Plain)
+        Self::run(root, certificate, &Keeping::Plain)
     }
 
     /// As [`S3Server::start`]; an object may have the name of a "folder" of others, as in S3. For that the objects'
     /// files have other names than their keys.
     pub fn start_flat(root: &Path) -> io::Result<Self> {
-        Self::run(root, &TestCertificate::localhost()?, Keeping::Flat)
+        Self::run(root, &TestCertificate::localhost()?, &Keeping::Flat)
     }
 
     /// As [`S3Server::start`]; the buckets keep every version of every object, and can be asked for them.
     pub fn start_versioned(root: &Path) -> io::Result<Self> {
         let versions = Arc::new(Versions::new()?);
-        Self::run(root, &TestCertificate::localhost()?, Keeping::Versions(versions))
+        Self::run(root, &TestCertificate::localhost()?, &Keeping::Versions(versions))
     }
 
-    fn run(root: &Path, certificate: &TestCertificate, keeping: Keeping) -> io::Result<Self> {
+    fn run(root: &Path, certificate: &TestCertificate, keeping: &Keeping) -> io::Result<Self> {
         let (key, secret) = ("TESTKEYID".to_owned(), "TESTKEYSECRETVALUE".to_owned());
         let files = tempfile::tempdir()?;
         certificate.write_pem(&files.path().join("ca.pem"))?;
         let tls = TlsAcceptor::from(certificate.server_config()?);
-        let store = open_store(root, &key, &secret, &keeping)?;
+        let store = open_store(root, &key, &secret, keeping)?;
         let shared = Arc::new(Shared::new(root, keeping.versions()));
         let serving = Arc::clone(&shared);
         let thread = ServerThread::start(move |listener| serve_listener(listener, tls, store, serving))?;

@@ -270,8 +270,7 @@ mod tests {
     use super::*;
 
     fn change(key: &str, modified_s: i64, id: Option<&str>) -> Change {
-        let written =
-            id.map(|id| StoredVersion { id: id.to_owned(), tag: None, size_bytes: modified_s as u64, modified_s });
+        let written = id.map(|id| StoredVersion { id: id.to_owned(), tag: None, size_bytes: 1, modified_s });
         Change { key: key.to_owned(), modified_s, written }
     }
 
