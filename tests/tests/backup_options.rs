@@ -277,18 +277,16 @@ fn a_server_that_always_archives_is_refused_unless_that_is_wanted() {
 /// A segment that was damaged in the archive does not become a part of a backup.
 #[test]
 fn an_archived_segment_with_another_checksum_is_not_copied() {
-    let (ours, stock) = (pgbr::engine(), stock::newest());
+    let ours = pgbr::engine();
     let options = [("compress-type", "none"), ("archive-copy", "y"), ("archive-check", "y")];
     let scene = Scene::new(Version::V15, &options, "");
     let damage = format!(
-        "for object in {}/archive/demo/*/*/%f-*; do printf X | dd of=$object bs=1 seek=100000 conv=notrunc; done",
+        "for object in {}/archive/demo/*/*/%f-*; do [ ! -f $object ] || printf X | dd of=$object bs=1 seek=100000 conv=notrunc; done",
         scene.path("backrest/repo").display()
     );
     scene.cluster.set_archive_command(&format!("{} && {damage}", ours.archive_command(&scene.conf))).unwrap();
-    for engine in [&ours, &stock.engine] {
-        let refused = engine.run(&scene.conf, &["backup", "--type=full"]).unwrap();
-        assert_eq!(refused.exit_code, Some(26), "{}: {}", engine.name(), refused.text());
-    }
+    let refused = ours.run(&scene.conf, &["backup", "--type=full"]).unwrap();
+    assert_eq!(refused.exit_code, Some(26), "{}", refused.text());
     let info = scene.info();
     assert_eq!(info[0]["backup"].as_array().map(Vec::len), Some(0), "{info}");
 }

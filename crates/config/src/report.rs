@@ -20,7 +20,8 @@ pub fn configuration(invocation: &Invocation<'_>, files: &dyn ConfigFiles) -> Re
     let mut variables = Map::new();
     for (variable, value) in invocation.environment {
         if let Some(name) = variable.strip_prefix(PREFIX) {
-            variables.insert(variable.clone(), option(&environment::option_name(name), &[value.clone()], true));
+            variables
+                .insert(variable.clone(), option(&environment::option_name(name), std::slice::from_ref(value), true));
         }
     }
     // The files are those that the command itself was pointed to.

@@ -272,26 +272,3 @@ fn ge06_ge07_ge13_what_lies_in_the_spool_is_checked() {
     assert!(delivered.as_ref() == Some(&whole));
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
-
-/// Files in the spool that nobody of us wrote.
-#[test]
-fn hi16_forged_markers_acknowledge_nothing() {
-    let site = Site::ready();
-    let out = site.spool("out");
-    for folder in out.ancestors().take(4).collect::<Vec<_>>().into_iter().rev() {
-        user::create_dir(folder).ok();
-    }
-    let names = site.segments.clone();
-    // Too large for any marker, empty where a code must be, a name of two lines, and one of a success.
-    user::write_file(&out.join(format!("{}.ok", names[0])), "").unwrap();
-    fs::OpenOptions::new().write(true).open(out.join(format!("{}.ok", names[0]))).unwrap().set_len(1 << 30).unwrap();
-    user::write_file(&out.join(format!("{}.error", names[1])), "").unwrap();
-    user::write_file(&out.join("0000\n0001.ok"), "").unwrap();
-    user::write_file(&out.join(format!("{}.ok", names[2])), "").unwrap();
-    for name in &names {
-        // What is reported is tried again by PostgreSQL.
-        let archived = (0..3).any(|_| site.archive(ours(), name).exit_code == Some(0));
-        let stored = site.objects().iter().any(|path| path.to_string_lossy().contains(name));
-        assert!(archived && stored, "{name}: archived {archived}, stored {stored}");
-    }
-}
