@@ -65,7 +65,7 @@ fn page_errors_that_a_restore_refuses_have_a_line() {
     ours.ok(&conf, &["--no-online", "--checksum-page", "--type=full", "backup"]).unwrap();
     let line = "page checksums were invalid when it was made: 1 file(s), restored only with --no-checksum-page-error";
     for arguments in [&["--output=text", "verify"][..], &["--output=text", "--verbose", "verify"]] {
-        let said = ours.ok(&conf, &[&["--log-level-console=off"], arguments].concat()).unwrap().stdout;
+        let said = ours.ok(&conf, &[&["--log-level-console=off"][..], arguments].concat()).unwrap().stdout;
         assert!(said.contains("status: ok") && said.matches(line).count() == 1, "{said}");
     }
     let json = ours.ok(&conf, &["--output=json", "verify"]).unwrap().stdout;
