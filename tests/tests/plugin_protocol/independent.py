@@ -27,7 +27,8 @@ def compiled(proto, scratch):
 
 def connect(arguments):
     if len(arguments) == 1:
-        return grpc.insecure_channel(arguments[0])
+        # As the instance manager: this client alone would send the socket's path, which is no authority.
+        return grpc.insecure_channel(arguments[0], [("grpc.default_authority", "localhost")])
     address, server, key, certificate = arguments
     server, key, certificate = (open(path, "rb").read() for path in (server, key, certificate))
     credentials = grpc.ssl_channel_credentials(server, key, certificate)
