@@ -280,11 +280,14 @@ fn an_archived_segment_with_another_checksum_is_not_copied() {
     let ours = pgbr::engine();
     let options = [("compress-type", "none"), ("archive-copy", "y"), ("archive-check", "y")];
     let scene = Scene::new(Version::V15, &options, "");
-    let damage = format!(
-        "for object in {}/archive/demo/*/*/%f-*; do [ ! -f $object ] || printf X | dd of=$object bs=1 seek=100000 conv=notrunc; done",
-        scene.path("backrest/repo").display()
+    // Damaged before it has its name, so that the backup cannot see it whole. The name of the program is what archive-check
+    // looks for.
+    let archive = scene.path("backrest/repo/archive/demo/15-1").display().to_string();
+    let command = format!(
+        "case %f in *.*) exit 0;; esac; d={archive}/`echo %f | cut -c1-16`; s=`sha1sum < %p | cut -c1-40`; mkdir -p $d && \
+         cp %p $d/t && echo X | dd of=$d/t bs=1 count=1 seek=100000 conv=notrunc && mv $d/t $d/%f-$s # pgbr"
     );
-    scene.cluster.set_archive_command(&format!("{} && {damage}", ours.archive_command(&scene.conf))).unwrap();
+    scene.cluster.set_archive_command(&command).unwrap();
     let refused = ours.run(&scene.conf, &["backup", "--type=full"]).unwrap();
     assert_eq!(refused.exit_code, Some(26), "{}", refused.text());
     let info = scene.info();
