@@ -71,8 +71,15 @@ pub fn background_arguments(options: &OptionSet, command: Command) -> Vec<String
 /// What decides where WAL goes to or comes from under `command`, and how it is stored, secrets in clear: the same text means
 /// the same archives. Only what both halves of the command know is in it, so that they agree.
 pub fn archive_target(options: &OptionSet, command: Command) -> SecretString {
-    const OTHERS: [&str; 6] =
-        ["archive-header-check", "compress-level", "compress-type", "pg-path", "pg-version-force", "stanza"];
+    const OTHERS: [&str; 7] = [
+        "archive-header-check",
+        "compress-level",
+        "compress-type",
+        "pg-path",
+        "pg-version-force",
+        "repo-target-time",
+        "stanza",
+    ];
     let mut text = String::new();
     let wanted = |row: &&Row| {
         opt::valid(row, command, Role::Async) && (row.group == Some(Group::Repo) || OTHERS.contains(&row.name))
