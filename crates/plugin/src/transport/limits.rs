@@ -28,6 +28,12 @@ use crate::proto;
 /// Requests at a time on one connection.
 const REQUESTS_PER_CONNECTION: u32 = 32;
 
+/// What a request may send before it is looked at.
+const REQUEST_WINDOW_BYTES: u32 = 64 * 1024;
+
+/// The same for all requests of a connection: those that wait for their turn must not keep one that has it from going on.
+const CONNECTION_WINDOW_BYTES: u32 = REQUESTS_PER_CONNECTION * REQUEST_WINDOW_BYTES;
+
 /// How long open requests may take when the server ends. A role that has work to finish ends its server after it.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
