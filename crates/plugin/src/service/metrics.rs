@@ -3,7 +3,7 @@
 //! A scrape never waits for the store: it gets what was last read, and a reading in the background follows when that is a
 //! minute old. What is not known has no sample; only the reachability is always told.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,41 +35,45 @@ struct Figure {
     labels: &'static [&'static str],
 }
 
-/// What pgbackrest_exporter has too keeps its name and meaning.
-const FIGURES: [Figure; 6] = [
-    Figure {
-        name: "pgbackrest_repo_status",
-        help: "0 when the repository answered at the last reading, 1 when it did not",
-        labels: &["stanza", "repo_key"],
-    },
-    Figure {
-        name: "pgbackrest_cnpg_opera_com_backup_count",
-        help: "Complete backups in the repository",
-        labels: &["stanza", "repo_key", "backup_type"],
-    },
-    Figure {
-        name: "pgbackrest_cnpg_opera_com_first_recoverability_point",
-        help: "End of the oldest backup, seconds since the Unix epoch",
-        labels: &[],
-    },
-    Figure {
-        name: "pgbackrest_cnpg_opera_com_last_available_backup_timestamp",
-        help: "End of the newest backup, seconds since the Unix epoch",
-        labels: &[],
-    },
-    Figure {
-        name: "pgbackrest_cnpg_opera_com_last_failed_backup_timestamp",
-        help: "When a backup of this instance last failed, seconds since the Unix epoch",
-        labels: &[],
-    },
-    Figure {
-        name: "pgbackrest_cnpg_opera_com_last_wal_timestamp",
-        help: "When the newest WAL segment was archived, seconds since the Unix epoch",
-        labels: &[],
-    },
-];
+// What pgbackrest_exporter has too keeps its name and meaning.
 
-const [REPO_STATUS, BACKUP_COUNT, FIRST_POINT, LAST_BACKUP, LAST_FAILED, LAST_WAL] = FIGURES;
+const REPO_STATUS: Figure = Figure {
+    name: "pgbackrest_repo_status",
+    help: "0 when the repository answered at the last reading, 1 when it did not",
+    labels: &["stanza", "repo_key"],
+};
+
+const BACKUP_COUNT: Figure = Figure {
+    name: "pgbackrest_cnpg_opera_com_backup_count",
+    help: "Complete backups in the repository",
+    labels: &["stanza", "repo_key", "backup_type"],
+};
+
+const FIRST_POINT: Figure = Figure {
+    name: "pgbackrest_cnpg_opera_com_first_recoverability_point",
+    help: "End of the oldest backup, seconds since the Unix epoch",
+    labels: &[],
+};
+
+const LAST_BACKUP: Figure = Figure {
+    name: "pgbackrest_cnpg_opera_com_last_available_backup_timestamp",
+    help: "End of the newest backup, seconds since the Unix epoch",
+    labels: &[],
+};
+
+const LAST_FAILED: Figure = Figure {
+    name: "pgbackrest_cnpg_opera_com_last_failed_backup_timestamp",
+    help: "When a backup of this instance last failed, seconds since the Unix epoch",
+    labels: &[],
+};
+
+const LAST_WAL: Figure = Figure {
+    name: "pgbackrest_cnpg_opera_com_last_wal_timestamp",
+    help: "When the newest WAL segment was archived, seconds since the Unix epoch",
+    labels: &[],
+};
+
+const FIGURES: [&Figure; 6] = [&REPO_STATUS, &BACKUP_COUNT, &FIRST_POINT, &LAST_BACKUP, &LAST_FAILED, &LAST_WAL];
 
 /// The service.
 #[derive(Debug, Clone)]
@@ -137,7 +141,7 @@ impl Metrics {
             let read = self.read_one(repository).await;
             samples.push(sample(&REPO_STATUS, i64::from(read.is_err()), &labels));
             let Ok(read) = read else { continue };
-            for kind in [BackupType::Full, BackupType::Diff, BackupType::Incr] {
+            for kind in [BackupType::Full, BackupType::Differential, BackupType::Incremental] {
                 let count = read.backups.iter().filter(|(other, _)| *other == kind).count();
                 let [stanza, number] = labels.clone();
                 let labels = [stanza, number, kind.name().to_owned()];
@@ -194,11 +198,11 @@ fn sample(figure: &Figure, value: i64, labels: &[String]) -> proto::CollectMetri
 
 fn definitions() -> Vec<proto::Metric> {
     let gauge = Some(proto::MetricType { r#type: proto::metric_type::Type::Gauge.into() });
-    let definition = |figure: &Figure| proto::Metric {
+    let definition = |figure: &&Figure| proto::Metric {
         fq_name: figure.name.to_owned(),
         help: figure.help.to_owned(),
         variable_labels: figure.labels.iter().map(|label| (*label).to_owned()).collect(),
-        const_labels: HashMap::new(),
+        const_labels: BTreeMap::new(),
         value_type: gauge,
     };
     FIGURES.iter().map(definition).collect()
@@ -242,7 +246,7 @@ mod tests {
         let names: BTreeSet<&str> = definitions.iter().map(|metric| metric.fq_name.as_str()).collect();
         assert_eq!(names.len(), definitions.len());
         assert!(definitions.iter().all(|metric| metric.value_type.is_some() && !metric.help.is_empty()));
-        for figure in &FIGURES {
+        for figure in FIGURES {
             assert!(figure.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", figure.name);
         }
     }
