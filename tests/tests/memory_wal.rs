@@ -11,10 +11,11 @@ use pgbr_testkit::s3::S3Server;
 use pgbr_testkit::user;
 use wal_site::{Site, into_s3, ours, random_segment};
 
-const PUSH_KIB_MAX: u64 = 40 * 1024;
+/// What is resident of an unoptimised program's code beyond the optimised one's, of which the bounds are. Idle over a directory,
+/// for example, 10.5 MiB of the one's code are resident and 6.5 of the other's.
+const CODE_KIB: u64 = 6 * 1024;
+const PUSH_KIB_MAX: u64 = 40 * 1024 + CODE_KIB;
 const GET_KIB_MAX: u64 = 32 * 1024;
-/// What is resident of an unoptimised program's code beyond the optimised one's: the bounds are those of the latter.
-const CODE_KIB: u64 = 4 * 1024;
 const IDLE_KIB_MAX: u64 = 12 * 1024 + CODE_KIB;
 const ADDRESS_KIB_MAX: u64 = 160 * 1024;
 
@@ -163,5 +164,5 @@ fn np07_the_resident_engine_stays_within_its_bounds() {
     engine.wait().unwrap();
     eprintln!("resident engine: idle {idle:?}, two in work {busy:?}");
     assert!(idle.resident_kib > 0 && idle.resident_kib <= IDLE_KIB_MAX, "{idle:?}");
-    assert!(busy.resident_kib <= PUSH_KIB_MAX + CODE_KIB, "{busy:?}");
+    assert!(busy.resident_kib <= PUSH_KIB_MAX, "{busy:?}");
 }

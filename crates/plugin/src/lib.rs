@@ -1,1 +1,21 @@
 //! The CloudNativePG plugin: CNPG-I services over the native engine.
+//!
+//! - [`proto`]: the messages of CNPG-I 0.6, generated from `proto/`
+//! - [`ids`]: the names that existing installations depend on
+//! - [`run`]: a role of the program from its arguments to its exit code
+//! - [`transport`]: the unix socket and the mutual TLS connection, with the same limits for every service
+//! - [`service`]: one file for each service: request to options to command to response
+//! - [`operator`], [`instance`]: which services a role serves, and its work in the background
+//! - [`log`]: log lines as CloudNativePG's own processes write them
+//! - [`health`]: what the probes of a pod ask
+#![warn(missing_docs)]
+
+pub mod health;
+pub mod ids;
+pub mod instance;
+pub mod log;
+pub mod operator;
+pub mod proto;
+pub mod run;
+pub mod service;
+pub mod transport;

@@ -308,9 +308,11 @@ fn np06_pu13_a_server_archives_through_the_engine_and_without_it() {
     // No gap up to the last one, and the original agrees.
     let mut objects = Vec::new();
     files_below(&site.folder.path().join("backrest/repo/archive/demo"), &mut objects);
-    let mut stored: Vec<String> = objects
-        .iter()
-        .filter_map(|path| Some(path.file_name()?.to_str()?.get(..24)?.to_owned()))
+    // What a killed process was writing has a name that nobody takes for a segment; expire removes it.
+    let names = objects.iter().filter_map(|path| path.file_name()?.to_str());
+    let mut stored: Vec<String> = names
+        .filter(|name| !name.ends_with(".tmp"))
+        .filter_map(|name| Some(name.get(..24)?.to_owned()))
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .collect();
     stored.sort();
@@ -319,7 +321,7 @@ fn np06_pu13_a_server_archives_through_the_engine_and_without_it() {
         u64::from_str_radix(&name[8..16], 16).unwrap() * 4096 + u64::from_str_radix(&name[16..], 16).unwrap()
     };
     for pair in stored.windows(2) {
-        assert_eq!(number(&pair[0]) + 1, number(&pair[1]), "{pair:?}");
+        assert_eq!(number(&pair[0]) + 1, number(&pair[1]), "{objects:#?}");
     }
     // With a segment of its own through the same archive_command.
     assert_code(&stock::newest().engine.run(&site.conf, &["check"]).unwrap(), 0);

@@ -10,6 +10,7 @@
 //! of 88 KiB, the largest that the original chooses for young files, that and the maps are all the memory there is.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
 use super::codecs::Codecs;
@@ -17,8 +18,9 @@ use super::compress::Compression;
 use super::error::FilterError;
 use super::form::Form;
 use super::hash::{Digest, Hasher};
+use super::observer::Observer;
 use super::order;
-use super::page_checksum::{PageCheck, PageObserver, PageReport};
+use super::page_checksum::{PageCheck, PageReport};
 use super::passphrase::Passphrase;
 use super::piece::PIECE_BYTES_MAX;
 use super::transform::{Transforms, finish_through, write_through};
@@ -82,9 +84,8 @@ pub struct BlockIncr {
     block: Vec<u8>,
     super_block: Option<SuperBlock>,
     has_stored: bool,
-    plain: Hasher,
+    plain: Observer,
     stored: Hasher,
-    pages: Option<PageObserver>,
     ended: bool,
 }
 
@@ -112,9 +113,8 @@ impl BlockIncr {
             block: Vec::new(),
             super_block: None,
             has_stored: false,
-            plain: Hasher::default(),
+            plain: Observer::new(spec.pages),
             stored: Hasher::default(),
-            pages: spec.pages.map(PageObserver::new),
             spec,
             ended: false,
         }
@@ -126,6 +126,21 @@ impl BlockIncr {
     /// [`BlockIncrError`]; the file must be stored anew then.
     pub fn write(&mut self, input: &[u8], sink: &mut Sink<'_>) -> Result<(), BlockIncrError> {
         self.run(|incr| input.chunks(PIECE_BYTES_MAX).try_for_each(|piece| incr.write_piece(piece, sink)))
+    }
+
+    /// As [`BlockIncr::write`], with the input hashed and checked on a thread of its own meanwhile, as in
+    /// [`Chain::write_beside`](super::Chain::write_beside).
+    ///
+    /// # Errors
+    /// As [`BlockIncr::write`].
+    pub fn write_beside(&mut self, input: &[u8], sink: &mut Sink<'_>) -> Result<(), BlockIncrError> {
+        self.run(|incr| {
+            let mut observer = mem::take(&mut incr.plain);
+            let written = observer
+                .observe_beside(input, || input.chunks(PIECE_BYTES_MAX).try_for_each(|piece| incr.cut(piece, sink)));
+            incr.plain = observer;
+            written
+        })
     }
 
     /// There is no more input: hands on the last super block and the map, and reports.
@@ -151,7 +166,7 @@ impl BlockIncr {
             plain: self.plain.digest(),
             stored: self.stored.digest(),
             map_stored_bytes,
-            pages: self.pages.take().map(PageObserver::finish),
+            pages: self.plain.finish_pages(),
         })
     }
 
@@ -165,9 +180,11 @@ impl BlockIncr {
 
     fn write_piece(&mut self, piece: &[u8], sink: &mut Sink<'_>) -> Result<(), BlockIncrError> {
         self.plain.observe(piece);
-        if let Some(pages) = &mut self.pages {
-            pages.observe(piece);
-        }
+        self.cut(piece, sink)
+    }
+
+    /// Fills blocks and ends those that are complete.
+    fn cut(&mut self, piece: &[u8], sink: &mut Sink<'_>) -> Result<(), BlockIncrError> {
         let block_bytes = usize::try_from(self.spec.geometry.block_size_bytes()).unwrap_or(usize::MAX);
         let mut rest = piece;
         while !rest.is_empty() {
@@ -247,7 +264,7 @@ impl BlockIncr {
     /// Writes the map, never compressed, and tells its stored size.
     fn write_map(&mut self, sink: &mut Sink<'_>) -> Result<u64, BlockIncrError> {
         let stored_before_bytes = self.stored.size_bytes();
-        let map = BlockMap::new(self.spec.geometry, std::mem::take(&mut self.items)).write()?;
+        let map = BlockMap::new(self.spec.geometry, mem::take(&mut self.items)).write()?;
         let cipher = self.spec.cipher.as_ref();
         let mut transforms =
             order::store_transforms(Compression::NONE, cipher, Form::Raw, &self.codecs, &*self.random)?;

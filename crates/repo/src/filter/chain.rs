@@ -1,11 +1,13 @@
 //! Filters one behind the other, and what they report at the end.
 
 use std::fmt;
+use std::mem;
 
 use super::cipher::Encrypt;
 use super::error::{FilterError, SinkClosed};
 use super::hash::{Digest, Hasher};
-use super::page_checksum::{PageObserver, PageReport};
+use super::observer::Observer;
+use super::page_checksum::{PageCheck, PageReport};
 use super::piece::PIECE_BYTES_MAX;
 use super::transform::{Next, Transform, Transforms, finish_through, write_through};
 
@@ -34,29 +36,27 @@ pub(super) enum Direction {
 
 /// The filters for one file, from its plain to its stored form or back. Made by [`order`](super::order) only.
 ///
-/// A chain works on the calling thread, needs no other thread and holds a few fixed-size buffers besides the states of
+/// A chain works on the calling thread, needs no other thread (see [`Chain::write_beside`]) and holds a few fixed-size buffers besides the states of
 /// its codecs. What the sink got is worth nothing until [`Chain::finish`] has succeeded and the caller has compared the
 /// report with what the file should be.
 pub struct Chain {
     direction: Direction,
-    input: Hasher,
+    input: Observer,
     transforms: Transforms,
     output: Hasher,
     /// Without transforms the output is the input, which need not be hashed again.
     output_differs: bool,
-    pages: Option<PageObserver>,
     ended: bool,
 }
 
 impl Chain {
-    pub(super) fn new(direction: Direction, transforms: Transforms, pages: Option<PageObserver>) -> Self {
+    pub(super) fn new(direction: Direction, transforms: Transforms, pages: Option<PageCheck>) -> Self {
         Self {
             direction,
-            input: Hasher::default(),
+            input: Observer::new(pages),
             output: Hasher::default(),
             output_differs: !transforms.is_empty(),
             transforms,
-            pages,
             ended: false,
         }
     }
@@ -67,6 +67,24 @@ impl Chain {
     /// [`FilterError`]; the chain has ended then.
     pub fn write(&mut self, input: &[u8], sink: &mut Sink<'_>) -> Result<(), FilterError> {
         self.run(|chain| input.chunks(PIECE_BYTES_MAX).try_for_each(|piece| chain.write_piece(piece, sink)))
+    }
+
+    /// As [`Chain::write`], with the input hashed and checked on a thread of its own meanwhile: quicker where a core has
+    /// nothing else to do. Worth it for pieces that take much longer than a thread takes to begin, some 100 KiB or more.
+    ///
+    /// # Errors
+    /// As [`Chain::write`].
+    pub fn write_beside(&mut self, input: &[u8], sink: &mut Sink<'_>) -> Result<(), FilterError> {
+        self.run(|chain| {
+            let mut observer = mem::take(&mut chain.input);
+            let (transforms, mut out) = chain.output_side(sink);
+            let mut pieces = input.chunks(PIECE_BYTES_MAX);
+            let written = observer
+                .observe_beside(input, || pieces.try_for_each(|piece| write_through(transforms, piece, &mut out)));
+            drop(out);
+            chain.input = observer;
+            written
+        })
     }
 
     /// There is no more input: hands the rest to `sink` and reports.
@@ -92,7 +110,7 @@ impl Chain {
         self.output_differs = true;
         self.run(|chain| {
             for piece in plain.chunks(PIECE_BYTES_MAX) {
-                chain.observe_input(piece);
+                chain.input.observe(piece);
             }
             let (transforms, mut out) = chain.output_side(sink);
             compressed.chunks(PIECE_BYTES_MAX).try_for_each(|piece| write_through(transforms, piece, &mut out))?;
@@ -111,16 +129,9 @@ impl Chain {
     }
 
     fn write_piece(&mut self, piece: &[u8], sink: &mut Sink<'_>) -> Result<(), FilterError> {
-        self.observe_input(piece);
+        self.input.observe(piece);
         let (transforms, mut out) = self.output_side(sink);
         write_through(transforms, piece, &mut out)
-    }
-
-    fn observe_input(&mut self, piece: &[u8]) {
-        self.input.observe(piece);
-        if let Some(pages) = &mut self.pages {
-            pages.observe(piece);
-        }
     }
 
     /// The transforms, and what takes the pieces that the last one hands on.
@@ -153,7 +164,7 @@ impl Chain {
     fn report(&mut self) -> ChainReport {
         let input = self.input.digest();
         let output = if self.output_differs { self.output.digest() } else { input };
-        let pages = self.pages.take().map(PageObserver::finish);
+        let pages = self.input.finish_pages();
         match self.direction {
             Direction::Store => ChainReport { plain: input, stored: output, pages },
             Direction::Load { .. } => ChainReport { plain: output, stored: input, pages },

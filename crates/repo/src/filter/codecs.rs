@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zstd::zstd_safe::{CCtx, DCtx};
@@ -21,6 +22,7 @@ pub struct Codecs {
 struct Shelves {
     idle_max: usize,
     idle: Mutex<Idle>,
+    whole_taken: AtomicBool,
 }
 
 /// What waits, by kind.
@@ -44,7 +46,7 @@ impl Codecs {
     /// once is the right value: 1 for a worker of its own. Zero keeps nothing.
     #[must_use]
     pub fn new(idle_max: usize) -> Self {
-        Self { shelves: Arc::new(Shelves { idle_max, idle: Mutex::default() }) }
+        Self { shelves: Arc::new(Shelves { idle_max, idle: Mutex::default(), whole_taken: AtomicBool::new(false) }) }
     }
 
     /// Takes a state that `fits` from those that wait, or makes one.
@@ -60,6 +62,14 @@ impl Codecs {
         let item = shelf.swap_remove(place);
         drop(idle);
         Some(self.lend(item))
+    }
+
+    /// The one place for a file that is in memory as a whole; `None` while another has it. What a process holds would
+    /// otherwise grow by a file with each that is in work.
+    #[must_use]
+    pub fn try_whole(&self) -> Option<WholePlace> {
+        let taken = self.shelves.whole_taken.swap(true, Ordering::Acquire);
+        (!taken).then(|| WholePlace { shelves: Arc::clone(&self.shelves) })
     }
 
     /// Wraps a new state, which will wait here after its first use.
@@ -78,6 +88,23 @@ impl Shelves {
     /// A panic elsewhere leaves the lists whole, so a poisoned lock is no reason to stop.
     fn idle(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to hold a whole file in memory, until it is dropped.
+pub struct WholePlace {
+    shelves: Arc<Shelves>,
+}
+
+impl fmt::Debug for WholePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WholePlace").finish_non_exhaustive()
+    }
+}
+
+impl Drop for WholePlace {
+    fn drop(&mut self) {
+        self.shelves.whole_taken.store(false, Ordering::Release);
     }
 }
 

@@ -15,6 +15,7 @@ pub mod compress;
 mod error;
 mod form;
 mod hash;
+mod observer;
 pub mod order;
 mod page_checksum;
 mod passphrase;
@@ -22,7 +23,7 @@ mod piece;
 mod transform;
 
 pub use chain::{Chain, ChainReport, SealChain, Sink};
-pub use codecs::Codecs;
+pub use codecs::{Codecs, WholePlace};
 pub use compress::{Compression, LevelError};
 pub use error::{DecryptError, FilterError, SinkClosed, StreamFault};
 pub use form::Form;

@@ -14,7 +14,7 @@ use super::compress::{self, Compression, gz};
 use super::error::FilterError;
 use super::form::Form;
 use super::hash::Digest;
-use super::page_checksum::{PageCheck, PageObserver};
+use super::page_checksum::PageCheck;
 use super::passphrase::Passphrase;
 use super::piece::PIECE_BYTES_MAX;
 use super::transform::{Transform, Transforms};
@@ -54,7 +54,7 @@ pub struct LoadSpec<'a> {
 /// [`FilterError::Random`] without a salt, [`FilterError::Compress`] without memory for the encoder.
 pub fn store(spec: &StoreSpec<'_>, codecs: &Codecs, random: &dyn Random) -> Result<Chain, FilterError> {
     let transforms = store_transforms(spec.compress, spec.cipher, spec.form, codecs, random)?;
-    Ok(Chain::new(Direction::Store, transforms, spec.pages.map(PageObserver::new)))
+    Ok(Chain::new(Direction::Store, transforms, spec.pages))
 }
 
 /// The transforms of [`store`] alone, for super blocks and block maps: they are hashed as a whole, not one by one.
@@ -125,7 +125,7 @@ pub fn store_whole(
         return chain.finish(sink);
     };
     let transforms = encrypt(spec.cipher, spec.form, codecs, random)?.into_iter().collect();
-    let mut chain = Chain::new(Direction::Store, transforms, spec.pages.map(PageObserver::new));
+    let mut chain = Chain::new(Direction::Store, transforms, spec.pages);
     chain.finish_precompressed(plain, &compressed, sink)
 }
 

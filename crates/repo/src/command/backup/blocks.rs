@@ -152,7 +152,12 @@ impl Copier {
         let mut sink = |piece: &[u8]| out.write(piece);
         loop {
             let filled = fill(file, buffer)?;
-            incr.write(buffer.get(..filled).unwrap_or_default(), &mut sink).map_err(failed)?;
+            let plain = buffer.get(..filled).unwrap_or_default();
+            let written = match filled == buffer.len() && self.idle.any() {
+                true => incr.write_beside(plain, &mut sink),
+                false => incr.write(plain, &mut sink),
+            };
+            written.map_err(failed)?;
             if filled < buffer.len() {
                 return incr.finish(&mut sink).map_err(failed);
             }

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::blocks::Blocks;
 use super::cluster::control_in;
+use super::idle::IdleWorkers;
 use super::resume::KeptFile;
 use crate::clock::Random;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,6 +44,8 @@ pub(super) struct Copier {
     pub(super) stores_empty: bool,
     /// Hears of prior maps that cannot be used.
     pub(super) reporter: Arc<dyn Reporter>,
+    /// Who could help with a large file.
+    pub(super) idle: IdleWorkers,
 }
 
 /// A file to copy.
@@ -228,7 +231,12 @@ impl Copier {
         let mut chain = order::store(&self.spec(source), &self.codecs, self.random.as_ref()).map_err(failed)?;
         let mut filled = buffer.len();
         while filled > 0 {
-            chain.write(buffer.get(..filled).unwrap_or_default(), &mut sink).map_err(failed)?;
+            let plain = buffer.get(..filled).unwrap_or_default();
+            let written = match self.idle.any() {
+                true => chain.write_beside(plain, &mut sink),
+                false => chain.write(plain, &mut sink),
+            };
+            written.map_err(failed)?;
             filled = fill(file, buffer)?;
         }
         let report = chain.finish(&mut sink).map_err(failed)?;

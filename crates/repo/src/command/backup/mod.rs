@@ -21,6 +21,7 @@ mod delta;
 mod directories;
 mod file;
 mod hardlinks;
+mod idle;
 mod label;
 mod leftovers;
 mod options;
@@ -58,6 +59,7 @@ pub use block_size::{BlockRuleError, BlockRules};
 use changes::Action;
 use cluster::{Cluster, blocking, scan_directory};
 use file::Copier;
+use idle::IdleWorkers;
 pub use jiff::tz::TimeZone;
 use label::Naming;
 pub use options::{
@@ -163,6 +165,7 @@ async fn make(
         control: Arc::default(),
         stores_empty: options.bundle.is_none(),
         reporter: Arc::clone(&context.reporter),
+        idle: IdleWorkers::new(usize::try_from(options.process_max).unwrap_or(1).max(1)),
     };
     let standby_roots = match (servers.helper(), &started) {
         (Some(standby), Some(started)) => {

@@ -117,6 +117,7 @@ impl Process<'_> {
         (copier, workers): (&Copier, usize),
         (slots, saver): (&Slots, &Saver<'_>),
     ) -> Result<()> {
+        copier.idle.add_waiting(jobs.len());
         // Names are taken from the manifest when a transfer begins, so that those that wait need no memory for them.
         let prepared = jobs.into_iter().map(|job| self.prepare(lock(results).manifest(), job));
         let work = |_, prepared: Result<Prepared>| async { self.transfer(prepared?, copier, slots).await }.boxed();
@@ -131,6 +132,7 @@ impl Process<'_> {
 
     async fn transfer(&self, prepared: Prepared, copier: &Copier, slots: &Slots) -> Result<Done> {
         let slot = slots.take();
+        let _running = copier.idle.begin();
         if let Some(resumed) = self.resume(&prepared, copier).await? {
             let files = prepared.sources.iter().map(|source| source.position).zip([resumed]).collect();
             return Ok(Done { worker: slot.number(), bundle: None, pgdata: Arc::clone(&copier.pgdata), files });

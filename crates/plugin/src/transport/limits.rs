@@ -1,0 +1,151 @@
+//! What holds for every service on every transport: how large a message is, how many requests there are, and that a
+//! mistake in one of them does not reach the others.
+
+use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use http::{Request, Response};
+use tokio::sync::mpsc::Receiver;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tower_service::Service;
+
+use super::TransportError;
+use super::accept::Connection;
+use super::receive::{Arriving, MESSAGE_BYTES_MAX, Received};
+use crate::log::Log;
+use crate::proto;
+
+/// Requests at a time on one connection.
+const REQUESTS_PER_CONNECTION: u32 = 32;
+
+/// How long open requests may take when the server ends. A role that has work to finish ends its server after it.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A service whose messages may be as large as those of any other.
+pub trait Sized16MiB {
+    /// The service with the limit.
+    #[must_use]
+    fn sized(self) -> Self;
+}
+
+macro_rules! sized {
+    ($($server:path: $service:path;)*) => {$(
+        impl<T: $service> Sized16MiB for $server {
+            fn sized(self) -> Self {
+                // What is larger is refused before, with a better answer.
+                self.max_decoding_message_size(MESSAGE_BYTES_MAX)
+            }
+        }
+    )*};
+}
+
+sized! {
+    proto::identity::identity_server::IdentityServer<T>: proto::identity::identity_server::Identity;
+    proto::identity::postgres_server::PostgresServer<T>: proto::identity::postgres_server::Postgres;
+    proto::wal::wal_server::WalServer<T>: proto::wal::wal_server::Wal;
+    proto::wal::restore_job_hooks_server::RestoreJobHooksServer<T>: proto::wal::restore_job_hooks_server::RestoreJobHooks;
+    proto::backup::backup_server::BackupServer<T>: proto::backup::backup_server::Backup;
+    proto::operator::operator_server::OperatorServer<T>: proto::operator::operator_server::Operator;
+    proto::operator_lifecycle::operator_lifecycle_server::OperatorLifecycleServer<T>:
+        proto::operator_lifecycle::operator_lifecycle_server::OperatorLifecycle;
+    proto::reconciler::reconciler_hooks_server::ReconcilerHooksServer<T>:
+        proto::reconciler::reconciler_hooks_server::ReconcilerHooks;
+    proto::metrics::metrics_server::MetricsServer<T>: proto::metrics::metrics_server::Metrics;
+}
+
+/// The services of a server, each within the limits; the health service is always among them.
+#[derive(Debug, Clone)]
+pub struct Services {
+    routes: Routes,
+    pub(super) log: Log,
+}
+
+impl Services {
+    /// The health service alone.
+    #[must_use]
+    pub fn new(log: &Log) -> Self {
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        Self { routes: Routes::new(health), log: log.clone() }
+    }
+
+    /// Adds a service.
+    #[must_use]
+    pub fn with<S>(self, server: S) -> Self
+    where
+        S: Sized16MiB
+            + Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+            + tonic::server::NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+        S::Future: Send + 'static,
+    {
+        Self { routes: self.routes.add_service(server.sized()), log: self.log }
+    }
+
+    /// Serves connections until the shutdown; what is open then gets a moment to end.
+    pub(super) async fn serve(
+        self,
+        connections: Receiver<Connection>,
+        shutdown: CancellationToken,
+    ) -> Result<(), TransportError> {
+        let contained = Contained { routes: self.routes.prepare(), arriving: Arriving::new() };
+        let incoming = ReceiverStream::new(connections).map(Ok::<_, Infallible>);
+        let served = Server::builder().max_concurrent_streams(REQUESTS_PER_CONNECTION).serve_with_incoming_shutdown(
+            contained,
+            incoming,
+            shutdown.clone().cancelled_owned(),
+        );
+        let too_late = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(DRAIN_TIME_MAX).await;
+        };
+        tokio::select! {
+            ended = served => Ok(ended?),
+            () = too_late => Ok(()),
+        }
+    }
+}
+
+/// The services behind the bounds on what arrives. A panic in one of them is the answer `Internal`, and nothing else ends.
+#[derive(Debug, Clone)]
+struct Contained {
+    routes: Routes,
+    arriving: Arriving,
+}
+
+impl Service<Request<Body>> for Contained {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<Body>>::poll_ready(&mut self.routes, context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let request = request.map(|body| Body::new(Received::new(body, &self.arriving)));
+        // A service is not used again after its panic in a way that could see a half-done change: each request has a clone.
+        let Ok(answer) = catch_unwind(AssertUnwindSafe(|| self.routes.call(request))) else {
+            return Box::pin(std::future::ready(Ok(internal())));
+        };
+        Box::pin(AssertUnwindSafe(answer).catch_unwind().map(|answer| answer.unwrap_or_else(|_panic| Ok(internal()))))
+    }
+}
+
+/// The answer after a panic; the process's panic hook has written where it was.
+fn internal() -> Response<Body> {
+    Status::internal("the request failed unexpectedly: this is a mistake in pgbr, please report it with its log")
+        .into_http()
+}
