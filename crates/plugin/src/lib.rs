@@ -8,14 +8,20 @@
 //! - [`operator`], [`instance`]: which services a role serves, and its work in the background
 //! - [`log`]: log lines as CloudNativePG's own processes write them
 //! - [`health`]: what the probes of a pod ask
+//! - [`cluster`], [`parameters`]: the fields of a Cluster that we read, and which Archive and stanza it means
+//! - [`resource`]: the custom resource Archive
 #![warn(missing_docs)]
 
+pub mod cluster;
 pub mod health;
 pub mod ids;
 pub mod instance;
+mod lenient;
 pub mod log;
 pub mod operator;
+pub mod parameters;
 pub mod proto;
+pub mod resource;
 pub mod run;
 pub mod service;
 pub mod transport;

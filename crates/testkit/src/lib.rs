@@ -7,6 +7,7 @@
 pub mod conf;
 pub mod engine;
 pub mod error;
+pub mod kube_api;
 pub mod pgbr;
 pub mod postgres;
 pub mod process;

@@ -11,7 +11,7 @@ pub mod scripted;
 pub mod server;
 mod service;
 mod tcp;
-mod thread;
+pub(crate) mod thread;
 mod uploads;
 
 pub use bucket::Bucket;

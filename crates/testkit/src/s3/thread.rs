@@ -10,15 +10,15 @@ use tokio::sync::watch;
 
 /// Ends the server when it is dropped.
 #[derive(Debug)]
-pub(super) struct ServerThread {
-    pub(super) address: SocketAddr,
+pub(crate) struct ServerThread {
+    pub(crate) address: SocketAddr,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl ServerThread {
     /// Binds a free port and runs `serve` on it until the handle is dropped.
-    pub(super) fn start<F, S>(serve: F) -> io::Result<Self>
+    pub(crate) fn start<F, S>(serve: F) -> io::Result<Self>
     where
         F: FnOnce(TcpListener) -> S + Send + 'static,
         S: Future<Output = ()>,
@@ -28,7 +28,7 @@ impl ServerThread {
         let address = listener.local_addr()?;
         let (stop, mut stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let thread = std::thread::Builder::new().name("s3-server".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name("test-server".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 let Ok(listener) = TcpListener::from_std(listener) else { return };
                 tokio::select! {
