@@ -80,10 +80,7 @@ fn foreign(contents: &Contents, claim: &Claim) -> Option<String> {
         };
     };
     if let Some(other) = contents.systems.iter().find(|system| **system != own.identity.system_id.0) {
-        return Some(format!(
-            "is of the cluster with system identifier {other}, not {}",
-            own.identity.system_id.0
-        ));
+        return Some(format!("is of the cluster with system identifier {other}, not {}", own.identity.system_id.0));
     }
     if own.restored_from_here
         && let Some(label) = contents.backups.first()

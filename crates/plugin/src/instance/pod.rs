@@ -33,7 +33,10 @@ impl Pod {
     /// The name of a variable that is missing or means nothing.
     pub fn of(variables: Vec<(String, String)>) -> Result<Self, String> {
         let find = |name: &str| {
-            variables.iter().find(|(variable, value)| variable == name && !value.is_empty()).map(|(_, value)| value.clone())
+            variables
+                .iter()
+                .find(|(variable, value)| variable == name && !value.is_empty())
+                .map(|(_, value)| value.clone())
         };
         let require = |name: &str| find(name).ok_or_else(|| format!("variable {name} is not set"));
         let path = |name: &str, default: &str| PathBuf::from(find(name).unwrap_or_else(|| default.to_owned()));

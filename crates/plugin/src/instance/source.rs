@@ -26,10 +26,11 @@ pub fn restore_source(cluster: &Cluster, pod: &str) -> Result<(Source, Situation
     match (primary, replica) {
         // Also after replica.enabled went false, as long as the promotion is not finished.
         (Some(primary), Some(replica)) if primary == pod => Ok((replica, Situation::Following)),
-        (None, replica) => parameters::recovery_source(cluster)
-            .or(replica)
-            .map(|source| (source, Situation::Bootstrap))
-            .ok_or_else(|| none("no external cluster that bootstrap.recovery.source names has an Archive of this plugin")),
+        (None, replica) => {
+            parameters::recovery_source(cluster).or(replica).map(|source| (source, Situation::Bootstrap)).ok_or_else(
+                || none("no external cluster that bootstrap.recovery.source names has an Archive of this plugin"),
+            )
+        }
         (Some(_), replica) => parameters::own(cluster)
             // A member of a replica cluster without an archive of its own.
             .or(replica)
@@ -82,11 +83,27 @@ mod tests {
     #[test]
     fn kg21_the_archive_of_every_state() {
         use Situation::{Bootstrap, Following, Member};
-        let case = |name, own, recovery, replica, current, pod, wanted| Case { name, own, recovery, replica, current, pod, wanted };
+        let case = |name, own, recovery, replica, current, pod, wanted| Case {
+            name,
+            own,
+            recovery,
+            replica,
+            current,
+            pod,
+            wanted,
+        };
         let cases = [
             case("bootstrap job", true, true, None, "", "job", Some(("first", Bootstrap))),
             case("bootstrap job of a replica cluster", true, true, Some(true), "", "job", Some(("first", Bootstrap))),
-            case("replica cluster by pg_basebackup, first start", true, false, Some(true), "", "c-1", Some(("other", Bootstrap))),
+            case(
+                "replica cluster by pg_basebackup, first start",
+                true,
+                false,
+                Some(true),
+                "",
+                "c-1",
+                Some(("other", Bootstrap)),
+            ),
             case("nothing to recover from", true, false, None, "", "c-1", None),
             case("designated primary", true, true, Some(true), "c-1", "c-1", Some(("other", Following))),
             case("promotion not finished", true, true, Some(false), "c-1", "c-1", Some(("other", Following))),

@@ -79,8 +79,8 @@ impl Surroundings {
     /// As [`Credentials::load`]; [`Failure::Invalid`] for a stanza that cannot be one.
     pub async fn place(&self, source: &Source, cluster: &Cluster) -> Result<Place, Failure> {
         let archive = self.credentials.load(&source.archive).await?;
-        let stanza = parameters::stanza(source, &archive.spec, cluster)
-            .map_err(|error| Failure::Invalid(error.to_string()))?;
+        let stanza =
+            parameters::stanza(source, &archive.spec, cluster).map_err(|error| Failure::Invalid(error.to_string()))?;
         Ok(Place { archive, stanza })
     }
 
@@ -159,9 +159,7 @@ impl Drop for Working {
 ///
 /// # Errors
 /// Those of the work; [`pgbr_repo::error::ErrorKind::Unknown`] when it panicked.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
     let worked = tokio::task::spawn_blocking(work).await;
     worked.map_err(|panic| Error::new(pgbr_repo::error::ErrorKind::Unknown, format!("a worker failed: {panic}")))?
 }

@@ -92,7 +92,9 @@ impl Backup {
         let object = BackupObject::parse(&request.backup_definition)
             .map_err(|error| Failure::Invalid(format!("backup_definition: {error}")))?;
         if object.namespace != cluster.namespace {
-            return Err(Failure::Invalid("backup_definition: metadata.namespace is not that of the cluster".to_owned()));
+            return Err(Failure::Invalid(
+                "backup_definition: metadata.namespace is not that of the cluster".to_owned(),
+            ));
         }
         let source = source::own_source(&cluster)?;
         // Both carry the same; the request is what the protocol names.
@@ -198,8 +200,7 @@ impl Backup {
             .options
             .repo_default()
             .ok_or_else(|| Failure::Precondition("no repository is configured".to_owned()))?;
-        let repository =
-            repositories::open(&options.options, index, &place.stanza, &|name| options.variable(name))?;
+        let repository = repositories::open(&options.options, index, &place.stanza, &|name| options.variable(name))?;
         self.create_stanza(&place, &repository, &context).await?;
         if let Some(entry) = made_before(&repository, key, &context).await? {
             return Ok(result(&entry, &name_of(&entry).unwrap_or(name), wanted, &place, index.number()));
@@ -313,13 +314,7 @@ async fn entry_of(repository: &Repository, label: BackupLabel, context: &Context
     })
 }
 
-fn result(
-    entry: &BackupEntry,
-    name: &str,
-    wanted: &Wanted,
-    place: &Place,
-    repository: u16,
-) -> proto::BackupResult {
+fn result(entry: &BackupEntry, name: &str, wanted: &Wanted, place: &Place, repository: u16) -> proto::BackupResult {
     let text = |value: Option<String>| value.unwrap_or_default();
     let timeline = entry.archive_stop.map(|segment| segment.timeline().to_string());
     let metadata = [
@@ -364,10 +359,7 @@ impl proto::backup_server::Backup for Backup {
         Ok(Response::new(proto::BackupCapabilitiesResult { capabilities: vec![capability] }))
     }
 
-    async fn backup(
-        &self,
-        request: Request<proto::BackupRequest>,
-    ) -> Result<Response<proto::BackupResult>, Status> {
+    async fn backup(&self, request: Request<proto::BackupRequest>) -> Result<Response<proto::BackupResult>, Status> {
         Ok(Response::new(self.make(request.into_inner()).await?))
     }
 }

@@ -191,7 +191,10 @@ struct Read {
 }
 
 fn sample(figure: &Figure, value: i64, labels: &[String]) -> proto::CollectMetric {
-    #[expect(clippy::cast_precision_loss, reason = "the protocol has no integers; seconds and counts are far below 2^53")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "the protocol has no integers; seconds and counts are far below 2^53"
+    )]
     let value = value as f64;
     proto::CollectMetric { fq_name: figure.name.to_owned(), value, variable_labels: labels.to_vec() }
 }
@@ -215,7 +218,8 @@ impl proto::metrics_server::Metrics for Metrics {
         _request: Request<proto::MetricsCapabilitiesRequest>,
     ) -> Result<Response<proto::MetricsCapabilitiesResult>, Status> {
         use proto::metrics_capability::{Rpc, Type, rpc};
-        let capability = proto::MetricsCapability { r#type: Some(Type::Rpc(Rpc { r#type: rpc::Type::Metrics.into() })) };
+        let capability =
+            proto::MetricsCapability { r#type: Some(Type::Rpc(Rpc { r#type: rpc::Type::Metrics.into() })) };
         Ok(Response::new(proto::MetricsCapabilitiesResult { capabilities: vec![capability] }))
     }
 

@@ -49,7 +49,9 @@ impl RestoreJob {
     async fn run(&self, request: proto::RestoreRequest) -> Result<proto::RestoreResponse, Failure> {
         let cluster = self.surroundings.cluster(&request.cluster_definition)?;
         if let Some(primary) = cluster.status.current_primary.as_deref().filter(|name| !name.is_empty()) {
-            return Err(Failure::Precondition(format!("the cluster has a primary ({primary}): nothing is restored over it")));
+            return Err(Failure::Precondition(format!(
+                "the cluster has a primary ({primary}): nothing is restored over it"
+            )));
         }
         // One after another, whoever asks: the later one finds what the earlier one left.
         let running = Arc::clone(&self.running).try_lock_owned();
@@ -62,7 +64,8 @@ impl RestoreJob {
             let _held = (running, working);
             this.restore(&cluster, request.check_empty_wal_archive, cancel).await
         });
-        work.await.map_err(|panic| Failure::Engine(Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}"))))??;
+        work.await
+            .map_err(|panic| Failure::Engine(Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}"))))??;
         Ok(proto::RestoreResponse { restore_config: RESTORE_CONFIG.to_owned(), envs: Vec::new() })
     }
 

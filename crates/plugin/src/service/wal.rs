@@ -137,8 +137,7 @@ impl Wal {
         }
         let settings = self.surroundings.settings(Command::StanzaCreate, place)?;
         let control = self.surroundings.control_file(&settings).await?;
-        let context =
-            self.surroundings.context(Command::StanzaCreate, 1, "stanza-create", CancellationToken::new());
+        let context = self.surroundings.context(Command::StanzaCreate, 1, "stanza-create", CancellationToken::new());
         if checks {
             let claim = self.claim(cluster, place, &control).await?;
             empty_archive::check(&pushing.repositories, &claim, &context).await?;
@@ -199,14 +198,15 @@ impl Wal {
         let deadline = Instant::now() + patience;
         let (mut pause, pause_max) = PAUSE;
         loop {
-            let failure = match tokio::time::timeout_at(deadline, self.restore_once(&cluster, &wanted, &destination)).await {
-                Ok(Ok(())) => {
-                    self.surroundings.log.info("Restored WAL file", &[("walName", name.to_string().into())]);
-                    return Ok(());
-                }
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::Late(format!("no answer about {name} within {} s", patience.as_secs())),
-            };
+            let failure =
+                match tokio::time::timeout_at(deadline, self.restore_once(&cluster, &wanted, &destination)).await {
+                    Ok(Ok(())) => {
+                        self.surroundings.log.info("Restored WAL file", &[("walName", name.to_string().into())]);
+                        return Ok(());
+                    }
+                    Ok(Err(failure)) => failure,
+                    Err(_) => Failure::Late(format!("no answer about {name} within {} s", patience.as_secs())),
+                };
             let waits = match situation {
                 // Every error but these would end the recovery too early.
                 Situation::Bootstrap => !matches!(failure, Failure::Missing(_) | Failure::Invalid(_)),
@@ -258,11 +258,8 @@ impl Wal {
         control: &ControlFile,
         file: &Path,
     ) -> Result<Got, Failure> {
-        let request = GetRequest {
-            name: wanted.name,
-            cluster: identity_of(control),
-            segment_size: control.wal_segment_size(),
-        };
+        let request =
+            GetRequest { name: wanted.name, cluster: identity_of(control), segment_size: control.wal_segment_size() };
         let context = self.surroundings.context(Command::ArchiveGet, 1, "archive-get", CancellationToken::new());
         let got = match wanted.rewind {
             // pg_rewind walks backwards and wants this very file from the repository: nothing is fetched ahead, nothing
@@ -304,9 +301,8 @@ impl Wal {
 
     /// Where the file goes: always into the pod's own data directory.
     fn destination(&self, name: &str) -> Result<PathBuf, Failure> {
-        let refused = |problem: &str| {
-            Failure::Invalid(format!("destination_file_name: '{}' {problem}", name.escape_debug()))
-        };
+        let refused =
+            |problem: &str| Failure::Invalid(format!("destination_file_name: '{}' {problem}", name.escape_debug()));
         let path = self.surroundings.pod.pgdata.join(name);
         let has_parent = path.components().any(|part| part == std::path::Component::ParentDir);
         match path.strip_prefix(&self.surroundings.pod.pgdata) {
@@ -371,10 +367,9 @@ struct Wanted {
 
 fn missing(name: WalFileName, later: &[pgbr_repo::postgres::WalSegmentName]) -> Failure {
     let gap = match (later.first(), later.last()) {
-        (Some(first), Some(last)) => format!(
-            "; this is a gap: {} later segment(s) are there, {first} to {last}",
-            later.len()
-        ),
+        (Some(first), Some(last)) => {
+            format!("; this is a gap: {} later segment(s) are there, {first} to {last}", later.len())
+        }
         _ => String::new(),
     };
     Failure::Missing(format!("unable to find {name} in the archive{gap}"))
@@ -424,7 +419,8 @@ impl proto::wal_server::Wal for Wal {
         _request: Request<proto::WalCapabilitiesRequest>,
     ) -> Result<Response<proto::WalCapabilitiesResult>, Status> {
         use proto::wal_capability::{Rpc, Type, rpc};
-        let capability = |kind: rpc::Type| proto::WalCapability { r#type: Some(Type::Rpc(Rpc { r#type: kind.into() })) };
+        let capability =
+            |kind: rpc::Type| proto::WalCapability { r#type: Some(Type::Rpc(Rpc { r#type: kind.into() })) };
         let kinds = [rpc::Type::ArchiveWal, rpc::Type::RestoreWal, rpc::Type::Status];
         Ok(Response::new(proto::WalCapabilitiesResult { capabilities: kinds.map(capability).into() }))
     }

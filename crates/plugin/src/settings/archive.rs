@@ -92,9 +92,11 @@ pub(super) fn fields(request: &Request<'_>) -> Result<Fields, Failure> {
         Command::Backup => {
             configuration.data.as_ref().and_then(|data| data.jobs).map(|jobs| (i64::from(jobs), "data.jobs"))
         }
-        Command::Restore => {
-            configuration.restore.as_ref().and_then(|restore| restore.jobs).map(|jobs| (i64::from(jobs), "restore.jobs"))
-        }
+        Command::Restore => configuration
+            .restore
+            .as_ref()
+            .and_then(|restore| restore.jobs)
+            .map(|jobs| (i64::from(jobs), "restore.jobs")),
         _ => None,
     };
     if let Some((jobs, path)) = jobs {
@@ -212,7 +214,10 @@ impl Numbered<'_> {
         };
         let reference = SecretRef::of(selector);
         self.request.secrets.values.get(&reference).cloned().ok_or_else(|| {
-            Failure::Precondition(format!("key '{}' of Secret '{}' ({path}) was not read", reference.key, reference.name))
+            Failure::Precondition(format!(
+                "key '{}' of Secret '{}' ({path}) was not read",
+                reference.key, reference.name
+            ))
         })
     }
 }

@@ -132,10 +132,31 @@ mod tests {
     #[test]
     fn kg06_a_parameter_names_no_program_path_or_credential() {
         for name in [
-            "cmd", "cmd-ssh", "config", "lock-path", "log-path", "spool-path", "pg1-path", "pg1-socket-path", "repo1-path",
-            "repo1-s3-bucket", "repo1-s3-endpoint", "repo1-s3-key", "repo1-s3-key-secret", "repo1-cipher-pass",
-            "repo1-storage-ca-file", "repo1-storage-host", "repo1-host", "stanza", "recovery-option", "force", "online", "",
-            " type", "TYPE", "type ",
+            "cmd",
+            "cmd-ssh",
+            "config",
+            "lock-path",
+            "log-path",
+            "spool-path",
+            "pg1-path",
+            "pg1-socket-path",
+            "repo1-path",
+            "repo1-s3-bucket",
+            "repo1-s3-endpoint",
+            "repo1-s3-key",
+            "repo1-s3-key-secret",
+            "repo1-cipher-pass",
+            "repo1-storage-ca-file",
+            "repo1-storage-host",
+            "repo1-host",
+            "stanza",
+            "recovery-option",
+            "force",
+            "online",
+            "",
+            " type",
+            "TYPE",
+            "type ",
         ] {
             assert!(!is_parameter(name), "{name}");
         }

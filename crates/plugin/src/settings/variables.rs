@@ -14,7 +14,8 @@ pub(super) fn usable(variables: &[(String, String)]) -> impl Iterator<Item = (St
 fn is_service_link(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("PGBACKREST_") else { return false };
     let numbered = |group: &str| {
-        rest.strip_prefix(group).is_some_and(|rest| rest.trim_start_matches(|digit: char| digit.is_ascii_digit()).starts_with('_'))
+        rest.strip_prefix(group)
+            .is_some_and(|rest| rest.trim_start_matches(|digit: char| digit.is_ascii_digit()).starts_with('_'))
             && rest.strip_prefix(group).is_some_and(|rest| rest.starts_with(|digit: char| digit.is_ascii_digit()))
     };
     if numbered("REPO") || numbered("PG") {
@@ -29,9 +30,12 @@ mod tests {
 
     #[test]
     fn variables_of_a_service_are_no_options() {
-        for name in
-            ["PGBACKREST_PORT", "PGBACKREST_PORT_9090_TCP_ADDR", "PGBACKREST_SERVICE_HOST", "PGBACKREST_S3_SERVICE_PORT"]
-        {
+        for name in [
+            "PGBACKREST_PORT",
+            "PGBACKREST_PORT_9090_TCP_ADDR",
+            "PGBACKREST_SERVICE_HOST",
+            "PGBACKREST_S3_SERVICE_PORT",
+        ] {
             assert!(is_service_link(name), "{name}");
         }
         for name in ["PGBACKREST_REPO1_STORAGE_PORT", "PGBACKREST_REPO2_S3_SERVICE", "PGBACKREST_IO_TIMEOUT", "PORT"] {
