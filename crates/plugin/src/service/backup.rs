@@ -139,13 +139,15 @@ impl Backup {
         state.running = Some(Run { key: key.clone(), outcome: outcome.clone(), interest: Arc::downgrade(&interest) });
         let (this, working) = (self.clone(), self.surroundings.work());
         drop(tokio::spawn(async move {
-            let _over = Over { service: this.clone(), working: Some(working) };
+            let over = Over { service: this.clone(), working: Some(working) };
             let name = wanted.object.name.clone();
             let made = this.run(&wanted, &key, cancel).await;
             this.tell(&name, &made);
             if let Ok(result) = &made {
                 this.keep(key, result.clone());
             }
+            // Before the answer: who has it may begin the next one.
+            drop(over);
             drop(sender.send(Some(made)));
         }));
         Ok((outcome, Some(interest)))
