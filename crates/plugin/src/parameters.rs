@@ -9,15 +9,9 @@ use std::collections::BTreeSet;
 use pgbr_repo::format::stanza::Stanza;
 
 use crate::cluster::{Cluster, Plugin};
-use crate::ids::PLUGIN_NAME;
+use crate::ids::{PARAMETER_ARCHIVE, PARAMETER_STANZA, PLUGIN_NAME};
 use crate::lenient::InputError;
 use crate::resource::ArchiveSpec;
-
-/// Parameter: the name of an Archive in the cluster's namespace.
-pub const ARCHIVE: &str = "pgbackrestObjectName";
-
-/// Parameter: the stanza.
-pub const STANZA: &str = "stanza";
 
 /// An Archive, and the stanza in it if the parameters name one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +26,7 @@ impl Source {
     fn of(plugin: &Plugin) -> Option<Self> {
         let given = |key| plugin.parameters.get(key).filter(|value| !value.is_empty()).cloned();
         (plugin.name == PLUGIN_NAME).then_some(())?;
-        Some(Self { archive: given(ARCHIVE)?, stanza: given(STANZA) })
+        Some(Self { archive: given(PARAMETER_ARCHIVE)?, stanza: given(PARAMETER_STANZA) })
     }
 }
 
@@ -155,8 +149,8 @@ mod tests {
         let archive = |stanza: Value| -> ArchiveSpec {
             serde_json::from_value(json!({ "configuration": { "repositories": [], "stanza": stanza } })).unwrap()
         };
-        let chosen = |parameter, stanza: Value| {
-            super::stanza(&source("a", parameter), &archive(stanza), &cluster).unwrap().to_string()
+        let chosen = |parameter, of_archive: Value| {
+            stanza(&source("a", parameter), &archive(of_archive), &cluster).unwrap().to_string()
         };
         assert_eq!(chosen(Some("p"), json!("a")), "p");
         assert_eq!(chosen(None, json!("a")), "a");
@@ -165,7 +159,7 @@ mod tests {
         assert_eq!(shadowed_stanza(&source("a", Some("p")), &archive(json!("a"))), Some("a"));
         assert_eq!(shadowed_stanza(&source("a", Some("a")), &archive(json!("a"))), None);
         assert_eq!(shadowed_stanza(&source("a", None), &archive(json!("a"))), None);
-        let error = super::stanza(&source("a", Some("../x")), &archive(Value::Null), &cluster).unwrap_err();
+        let error = stanza(&source("a", Some("../x")), &archive(Value::Null), &cluster).unwrap_err();
         assert!(error.to_string().starts_with("the plugin parameter stanza: '../x' is not a stanza name"), "{error}");
     }
 }

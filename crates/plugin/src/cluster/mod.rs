@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 pub use backup::Backup;
 
-use crate::ids::PLUGIN_NAME;
+use crate::ids::{PARAMETER_ARCHIVE, PLUGIN_NAME};
 pub use crate::lenient::InputError;
 use crate::lenient::{Node, json, object_name};
 
@@ -222,11 +222,11 @@ impl Plugin {
         let parameters = node.texts_field("parameters")?;
         let name = node.text_field("name")?.unwrap_or_default();
         if name == PLUGIN_NAME
-            && let Some(archive) = parameters.get(crate::parameters::ARCHIVE).filter(|name| !name.is_empty())
+            && let Some(archive) = parameters.get(PARAMETER_ARCHIVE).filter(|name| !name.is_empty())
             && let Err(error) = object_name(archive.clone(), "")
         {
             let place = node.wrong("").place;
-            return Err(InputError::new(format!("{place}.parameters.{}", crate::parameters::ARCHIVE), error.problem));
+            return Err(InputError::new(format!("{place}.parameters.{}", PARAMETER_ARCHIVE), error.problem));
         }
         Ok(Self {
             name,
