@@ -102,7 +102,10 @@ fn c29_kg02_a_backup_that_nobody_waits_for_is_given_up() {
     let primary = Primary::start();
     let (caller, demo) = (primary.pod.caller(), cluster("demo-1"));
     primary.server.archive_current_segment(LIMIT).unwrap();
-    primary.world.archive("store", &json!({"data": {"immediateCheckpoint": true, "additionalCommandArgs": ["--archive-timeout=60"]}}));
+    primary.world.archive(
+        "store",
+        &json!({"data": {"immediateCheckpoint": true, "additionalCommandArgs": ["--archive-timeout=60"]}}),
+    );
     let slow = Duration::from_millis(150);
     primary.world.bucket.server().delay(slow);
     block_on(async {

@@ -208,7 +208,9 @@ impl Caller {
         assert_eq!(metadata.name, PLUGIN);
         identity.get_plugin_capabilities(GetPluginCapabilitiesRequest {}).await?;
         WalClient::new(channel.clone()).get_capabilities(WalCapabilitiesRequest {}).await?;
-        BackupClient::new(channel.clone()).get_capabilities(pgbr_plugin::proto::backup::BackupCapabilitiesRequest {}).await?;
+        BackupClient::new(channel.clone())
+            .get_capabilities(pgbr_plugin::proto::backup::BackupCapabilitiesRequest {})
+            .await?;
         RestoreJobHooksClient::new(channel.clone())
             .get_capabilities(pgbr_plugin::proto::wal::RestoreJobHooksCapabilitiesRequest {})
             .await?;
@@ -246,7 +248,12 @@ impl Caller {
         })
     }
 
-    pub async fn backup_async(&self, cluster: &Value, name: &str, parameters: &[(&str, &str)]) -> Result<BackupResult, Status> {
+    pub async fn backup_async(
+        &self,
+        cluster: &Value,
+        name: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<BackupResult, Status> {
         let parameters = parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let definition = json!({
             "apiVersion": "postgresql.cnpg.io/v1", "kind": "Backup",
@@ -267,10 +274,8 @@ impl Caller {
 
     pub fn restore_job(&self, cluster: &Value, check: Option<bool>) -> Result<RestoreResponse, Status> {
         block_on(async {
-            let request = RestoreRequest {
-                cluster_definition: cluster.to_string().into_bytes(),
-                check_empty_wal_archive: check,
-            };
+            let request =
+                RestoreRequest { cluster_definition: cluster.to_string().into_bytes(), check_empty_wal_archive: check };
             Ok(RestoreJobHooksClient::new(self.greeted().await?).restore(request).await?.into_inner())
         })
     }
@@ -365,7 +370,8 @@ impl Bridge {
                         println!("{what} {file}: {status:?}");
                     }
                     let code = folder.join(format!("{asked}.code"));
-                    user::write_file(&folder.join(format!("{asked}.tmp")), if done.is_ok() { "0\n" } else { "1\n" }).unwrap();
+                    user::write_file(&folder.join(format!("{asked}.tmp")), if done.is_ok() { "0\n" } else { "1\n" })
+                        .unwrap();
                     fs::rename(folder.join(format!("{asked}.tmp")), code).unwrap();
                 }
                 std::thread::sleep(Duration::from_millis(10));
@@ -403,11 +409,8 @@ impl Primary {
     pub fn in_world(world: World) -> Self {
         let mut bridge = Bridge::new(world.folder.path());
         let data = world.folder.path().join("data");
-        let options = Options {
-            wal_segment_size_mib: 1,
-            archive_command: Some(bridge.command("archive")),
-            ..Options::default()
-        };
+        let options =
+            Options { wal_segment_size_mib: 1, archive_command: Some(bridge.command("archive")), ..Options::default() };
         let mut server = Cluster::create(VERSION, &data, options).unwrap();
         user::write_file(&data.join(".check-empty-wal-archive"), "").unwrap();
         let pod = Pod::start(&world, "demo-1", &data, server.socket_dir());

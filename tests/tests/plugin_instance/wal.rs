@@ -64,7 +64,11 @@ fn c01_c02_c03_c04_c05_c06_c14_wal_goes_in_once_and_comes_out_whole() {
     }
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     let left: Vec<_> = fs::read_dir(&wal).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    let left: Vec<_> = left.iter().map(|name| name.to_string_lossy()).filter(|name| name.starts_with('.') || *name == "RECOVERYXLOG").collect();
+    let left: Vec<_> = left
+        .iter()
+        .map(|name| name.to_string_lossy())
+        .filter(|name| name.starts_with('.') || *name == "RECOVERYXLOG")
+        .collect();
     assert!(left.is_empty(), "{left:?}");
 
     // Out of the data directory, and no name of a WAL file.
