@@ -109,7 +109,7 @@ async fn look(repository: &Repository, claim: &Claim, context: &Context) -> Resu
         let archive = repository.archive(&info, generation.archive_id())?;
         for directory in archive.wal_directories().await? {
             match &claim.cluster {
-                None => contents.wal.push(directory.first16().to_string()),
+                None => contents.wal.push(directory.first16().clone()),
                 Some(own) if directory.timeline() < own.timeline && !own.restored_from_here => {}
                 Some(_) => {
                     let segments = archive.segments_of(directory).await?;

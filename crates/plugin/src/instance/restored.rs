@@ -44,8 +44,15 @@ pub fn prepare(pod: &Pod, wal_storage: bool) -> Result<bool> {
         }
         remove_tree(&pod.wal_volume.join("pg_wal"))?;
     }
-    let has = |name: &str| pod.pgdata.join(name).exists();
-    Ok(has("PG_VERSION") || has("backup.manifest"))
+    Ok(is_there(&pod.pgdata.join("PG_VERSION"))? || is_there(&pod.pgdata.join("backup.manifest"))?)
+}
+
+/// Whether there is such a file.
+///
+/// # Errors
+/// [`ErrorKind::FileOpen`] when that cannot be told.
+pub fn is_there(path: &Path) -> Result<bool> {
+    path.try_exists().map_err(|error| failed(ErrorKind::FileOpen, "look for", path, &error))
 }
 
 /// Makes the restored directory what CloudNativePG goes on with. Can be done again. Blocking.
@@ -54,7 +61,7 @@ pub fn prepare(pod: &Pod, wal_storage: bool) -> Result<bool> {
 /// [`ErrorKind::FileMissing`] when an online backup has no `backup_label`: PostgreSQL would start it inconsistent.
 pub fn settle(pod: &Pod, wal_storage: bool, online: bool) -> Result<()> {
     let pgdata = &pod.pgdata;
-    if online && !pgdata.join("backup_label").exists() {
+    if online && !is_there(&pgdata.join("backup_label"))? {
         let message = format!("the restored backup has no backup_label in '{}'", pgdata.display());
         return Err(Error::new(ErrorKind::FileMissing, message));
     }
@@ -204,7 +211,7 @@ mod tests {
         }
         assert!(!prepare(&pod, true).unwrap());
         assert!(fs::symlink_metadata(pod.wal_directory()).is_err());
-        assert!(!pod.wal_volume.join("pg_wal").exists());
+        assert!(!is_there(&pod.wal_volume.join("pg_wal")).unwrap());
     }
 
     #[test]

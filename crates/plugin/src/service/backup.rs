@@ -61,6 +61,9 @@ struct State {
     finished: HashMap<String, proto::BackupResult>,
 }
 
+/// What becomes of a backup, and what keeps it going while somebody waits.
+type Joined = (watch::Receiver<Option<Outcome>>, Option<Arc<DropGuard>>);
+
 /// A backup that is being made.
 #[derive(Debug, Clone)]
 struct Run {
@@ -111,7 +114,7 @@ impl Backup {
     }
 
     /// Joins the backup of the same object, or begins it.
-    fn join(&self, wanted: Wanted) -> Result<(watch::Receiver<Option<Outcome>>, Option<Arc<DropGuard>>), Failure> {
+    fn join(&self, wanted: Wanted) -> Result<Joined, Failure> {
         let key = match wanted.object.uid.is_empty() {
             true => format!("{}/{}", wanted.object.namespace, wanted.object.name),
             false => wanted.object.uid.clone(),

@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status};
 use crate::cluster::Cluster;
 use crate::instance::empty_archive::{self, Claim, Own};
 use crate::instance::residents::{Fetching, Pushing, Residents, identity_of};
+use crate::instance::restored::is_there;
 use crate::instance::source::{self, Situation};
 use crate::instance::surroundings::{Place, Surroundings, blocking};
 use crate::instance::{TEMPORARY, marker};
@@ -292,7 +293,7 @@ impl Wal {
     async fn control_of_recovery(&self, settings: &crate::settings::Settings) -> Result<ControlFile, Failure> {
         let control = self.surroundings.control_file(settings).await?;
         let label = self.surroundings.pod.pgdata.join("backup_label");
-        if control.checkpoint() == ControlFile::INVALID_CHECKPOINT && !label.exists() {
+        if control.checkpoint() == ControlFile::INVALID_CHECKPOINT && !is_there(&label)? {
             let error = Error::new(ErrorKind::Format, "pg_control from backup is not valid without backup_label");
             return Err(error.hint("was the backup_label file removed?").into());
         }

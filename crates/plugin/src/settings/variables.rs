@@ -5,7 +5,7 @@ pub(super) fn usable(variables: &[(String, String)]) -> impl Iterator<Item = (St
     // An empty variable is how a manifest says "not set".
     variables
         .iter()
-        .filter(|(name, value)| !is_service_link(name) && !(name.starts_with("PGBACKREST_") && value.is_empty()))
+        .filter(|(name, value)| !(is_service_link(name) || name.starts_with("PGBACKREST_") && value.is_empty()))
         .cloned()
 }
 

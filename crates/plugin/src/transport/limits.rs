@@ -108,11 +108,11 @@ impl Services {
     ) -> Result<(), TransportError> {
         let contained = Contained { routes: self.routes.prepare(), arriving: Arriving::new() };
         let incoming = ReceiverStream::new(connections).map(Ok::<_, Infallible>);
-        let served = Server::builder().max_concurrent_streams(REQUESTS_PER_CONNECTION).serve_with_incoming_shutdown(
-            contained,
-            incoming,
-            shutdown.clone().cancelled_owned(),
-        );
+        let served = Server::builder()
+            .max_concurrent_streams(REQUESTS_PER_CONNECTION)
+            .initial_stream_window_size(REQUEST_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .serve_with_incoming_shutdown(contained, incoming, shutdown.clone().cancelled_owned());
         let too_late = async {
             shutdown.cancelled().await;
             tokio::time::sleep(DRAIN_TIME_MAX).await;
