@@ -96,7 +96,10 @@ fn the_names_are_those_of_the_original() {
     assert_eq!(definition["spec"]["group"], "pgbackrest.cnpg.opera.com");
     assert_eq!(definition["spec"]["scope"], "Namespaced");
     let names = &definition["spec"]["names"];
-    assert_eq!((&names["kind"], &names["plural"], &names["singular"]), (&json!("Archive"), &json!("archives"), &json!("archive")));
+    assert_eq!(
+        (&names["kind"], &names["plural"], &names["singular"]),
+        (&json!("Archive"), &json!("archives"), &json!("archive"))
+    );
     let version = &definition["spec"]["versions"][0];
     assert_eq!((&version["name"], &version["served"], &version["storage"]), (&json!("v1"), &json!(true), &json!(true)));
     assert_eq!(version["subresources"], json!({ "status": {} }));
@@ -136,6 +139,7 @@ fn a_full_archive_survives_reading_and_writing() {
         { "bucket": "b", "destinationPath": "/", "s3Credentials": {} }] } } });
     let read: pgbr_plugin::resource::Archive =
         serde_json::from_value(json!({ "apiVersion": "pgbackrest.cnpg.opera.com/v1", "kind": "Archive",
-            "metadata": old["metadata"], "spec": old["spec"] })).unwrap();
+            "metadata": old["metadata"], "spec": old["spec"] }))
+        .unwrap();
     assert_eq!(read.spec.configuration.create_stanza.as_deref(), Some("OnFirstArchive"));
 }

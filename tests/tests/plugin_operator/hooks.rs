@@ -10,7 +10,7 @@ use pgbr_plugin::proto::operator_lifecycle::operator_operation_type::Type;
 use pgbr_plugin::proto::reconciler::reconciler_hooks_client::ReconcilerHooksClient;
 use pgbr_plugin::proto::reconciler::reconciler_hooks_result::Behavior;
 use pgbr_plugin::proto::reconciler::{ReconcilerHooksCapabilitiesRequest, ReconcilerHooksRequest};
-use pgbr_testkit::kube_api::{Verb, Answer, Rule};
+use pgbr_testkit::kube_api::{Answer, Rule, Verb};
 use serde_json::{Value, json};
 use tonic::Code;
 
@@ -146,7 +146,10 @@ async fn kg04_what_cannot_be_used_is_refused_by_its_field() {
         (json!({ "kind": "Pod", "spec": [] }), "spec"),
         (json!({ "kind": "Pod", "spec": { "containers": {} } }), "spec.containers"),
         (json!({ "kind": "Pod", "spec": { "containers": [7, { "name": "x" }] } }), "spec.containers"),
-        (json!({ "kind": "Pod", "spec": { "containers": [{ "name": "postgres", "volumeMounts": 1 }] } }), "spec.containers"),
+        (
+            json!({ "kind": "Pod", "spec": { "containers": [{ "name": "postgres", "volumeMounts": 1 }] } }),
+            "spec.containers",
+        ),
         (json!([]), "the object definition"),
     ] {
         let error = operator.hook(Type::Evaluate, &good, &object).await.unwrap_err();
@@ -173,8 +176,7 @@ async fn kg08_only_the_clusters_own_namespace_is_asked() {
     assert!(operator.api.requests().iter().all(|it| it.namespace == "apps"), "{:?}", operator.api.requests());
     let mut other = cluster.clone();
     other["metadata"]["namespace"] = json!("others");
-    let error =
-        operator.pre_bytes(cluster.to_string().as_bytes(), other.to_string().as_bytes()).await.unwrap_err();
+    let error = operator.pre_bytes(cluster.to_string().as_bytes(), other.to_string().as_bytes()).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
     assert!(error.message().contains("'apps/demo' in one definition and 'others/demo' in the other"), "{error}");
 }

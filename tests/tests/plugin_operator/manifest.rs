@@ -124,7 +124,8 @@ fn sec13_the_operators_pod_is_restricted() {
     // Its arguments are ones that the program takes.
     for argument in container["args"].as_array().unwrap().iter().skip(1) {
         let flag = argument.as_str().unwrap().split('=').next().unwrap();
-        let known = ["--server-cert", "--server-key", "--client-cert", "--server-address", "--leader-elect", "--log-level"];
+        let known =
+            ["--server-cert", "--server-key", "--client-cert", "--server-address", "--leader-elect", "--log-level"];
         assert!(known.contains(&flag), "{flag}");
     }
 }

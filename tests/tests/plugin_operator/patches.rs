@@ -84,7 +84,9 @@ async fn c17_the_sidecar_starts_first_and_sees_what_the_server_sees() {
             mounts.map(|mount| mount["mountPath"].as_str().unwrap().to_owned()).collect()
         };
         assert_eq!(paths(main), paths(sidecar), "{version}");
-        for path in ["/plugins", "/run", "/controller", "/var/lib/postgresql/wal", "/var/lib/postgresql/tablespaces/big"] {
+        for path in
+            ["/plugins", "/run", "/controller", "/var/lib/postgresql/wal", "/var/lib/postgresql/tablespaces/big"]
+        {
             assert_eq!(paths(sidecar).iter().filter(|it| *it == path).count(), 1, "{version} {path}");
         }
         let variable = |name: &str| named(&sidecar["env"], name)["value"].as_str().unwrap().to_owned();
@@ -117,11 +119,10 @@ async fn kg24_other_sidecars_and_a_shared_socket_folder_are_no_trouble() {
     let patch = operator.hook(Type::Evaluate, &cluster("1.28"), &pod).await.unwrap();
     let done = patched(&pod, &patch);
     let inits = done["spec"]["initContainers"].as_array().unwrap();
-    assert_eq!(inits.iter().map(|it| it["name"].as_str().unwrap()).collect::<Vec<_>>(), [
-        "plugin-other",
-        "bootstrap-controller",
-        "plugin-pgbackrest"
-    ]);
+    assert_eq!(
+        inits.iter().map(|it| it["name"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["plugin-other", "bootstrap-controller", "plugin-pgbackrest"]
+    );
     assert_eq!(inits[0], foreign);
     assert_eq!(inits[2]["image"], IMAGE);
     assert_eq!(named(&inits[2]["env"], "PGDATA")["value"], "/var/lib/postgresql/data/pgdata");
@@ -199,10 +200,9 @@ async fn the_first_archive_decides_and_options_do_not_leak_into_another() {
     operator.api.put(with("own", "1Gi"));
     operator.api.put(with("old", "2Gi"));
     let cluster = cluster("1.30");
-    for (object, operation, first, other, memory) in [
-        (pod("1.30"), Type::Evaluate, "own", "old", "1Gi"),
-        (job("1.30"), Type::Create, "old", "own", "2Gi"),
-    ] {
+    for (object, operation, first, other, memory) in
+        [(pod("1.30"), Type::Evaluate, "own", "old", "1Gi"), (job("1.30"), Type::Create, "old", "own", "2Gi")]
+    {
         let done = patched(&object, &operator.hook(operation, &cluster, &object).await.unwrap());
         let spec = if object["kind"] == "Job" { &done["spec"]["template"]["spec"] } else { &done["spec"] };
         let sidecar = sidecar(spec);

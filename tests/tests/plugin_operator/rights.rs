@@ -62,16 +62,19 @@ async fn c34_what_the_original_made_is_taken_over() {
     operator.api.put(archive("own"));
     let owner = json!([{ "apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster", "name": "demo", "controller": true,
         "uid": "0d1e2f3a-0000-4000-8000-000000000001", "blockOwnerDeletion": true }]);
-    let metadata = json!({ "name": "demo-pgbackrest", "namespace": "apps", "ownerReferences": owner, "labels": { "team": "a" } });
+    let metadata =
+        json!({ "name": "demo-pgbackrest", "namespace": "apps", "ownerReferences": owner, "labels": { "team": "a" } });
     let old_rules = json!([
         { "apiGroups": ["pgbackrest.cnpg.opera.com"], "verbs": ["get", "watch", "list"], "resources": ["archives"],
           "resourceNames": ["own"] },
         { "apiGroups": [""], "verbs": ["get", "watch", "list"], "resources": ["secrets"], "resourceNames": ["own"] },
     ]);
     operator.api.put(json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": old_rules }));
-    operator.api.put(json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
+    operator.api.put(
+        json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "demo-pgbackrest" },
-        "subjects": [{ "kind": "ServiceAccount", "name": "demo", "namespace": "apps" }] }));
+        "subjects": [{ "kind": "ServiceAccount", "name": "demo", "namespace": "apps" }] }),
+    );
     assert_eq!(operator.pre(&cluster_with(Some("own"), None, None)).await.unwrap(), Behavior::Continue);
     let role = operator.api.get("Role", "apps", "demo-pgbackrest").unwrap();
     assert_eq!(role["rules"], rules(&["own"], &["own"]));
