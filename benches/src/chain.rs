@@ -62,6 +62,40 @@ impl StoreRun {
     }
 }
 
+/// The chain of `verify` and `restore` that runs over one input after the other, keeping its codecs.
+#[derive(Debug)]
+pub struct LoadRun {
+    kind: CompressType,
+    cipher: Option<Passphrase>,
+    codecs: Codecs,
+}
+
+impl LoadRun {
+    /// Hash, decrypt (with a passphrase), decompress, hash.
+    #[must_use]
+    pub fn new(kind: CompressType, cipher: Option<Passphrase>) -> Self {
+        Self { kind, cipher, codecs: Codecs::new(1) }
+    }
+
+    /// Runs over what [`StoreRun::stored`] made of `plain_bytes`; what comes out goes nowhere.
+    ///
+    /// # Errors
+    /// As [`order::load`] and the chain that it makes.
+    pub fn run(&self, stored: &[u8], plain_bytes: u64) -> Result<ChainReport, FilterError> {
+        let spec = order::LoadSpec {
+            compress: self.kind,
+            cipher: self.cipher.as_ref(),
+            form: Form::Standard,
+            plain_size_max_bytes: Some(plain_bytes),
+        };
+        let mut chain = order::load(&spec, &self.codecs)?;
+        for piece in stored.chunks(READ_BYTES) {
+            chain.write(piece, &mut |_| Ok(()))?;
+        }
+        chain.finish(&mut |_| Ok(()))
+    }
+}
+
 /// Encryption and the hash behind it, alone.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! pgbr-bench chain TYPE LEVEL PASSPHRASE FILE...    a line a file: CPU ns, wall ns, stored bytes
+//! pgbr-bench load TYPE LEVEL PASSPHRASE FILE...     the way back, piece by piece; one line: CPU ns, plain bytes, stored bytes
 //! pgbr-bench manifest-generate ROWS FILE            writes a manifest
 //! pgbr-bench manifest-measure FILE                  reads and writes it; a line a figure: name=value
 //! ```
@@ -14,7 +15,7 @@ use std::io::{self, BufWriter, Read, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use pgbr_benches::chain::StoreRun;
+use pgbr_benches::chain::{LoadRun, StoreRun};
 use pgbr_benches::manifest;
 use pgbr_repo::filter::{Compression, Passphrase};
 use pgbr_repo::format::{CompressType, Manifest, ManifestReader};
@@ -26,9 +27,10 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["chain", kind, level, passphrase, files @ ..] => measure_chain(kind, level, passphrase, files),
+        ["load", kind, level, passphrase, files @ ..] => measure_load(kind, level, passphrase, files),
         ["manifest-generate", rows, file] => generate_manifest(rows, file),
         ["manifest-measure", file] => measure_manifest(file),
-        _ => Err("expected chain, manifest-generate or manifest-measure with their arguments".into()),
+        _ => Err("expected chain, load, manifest-generate or manifest-measure with their arguments".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -52,6 +54,34 @@ fn measure_chain(kind: &str, level: &str, passphrase: &str, files: &[&str]) -> R
         let (cpu, wall) = (thread_cpu()?.saturating_sub(cpu), wall.elapsed());
         println!("{} {} {}", cpu.as_nanos(), wall.as_nanos(), report.stored.size_bytes);
     }
+    Ok(())
+}
+
+/// Bytes that are stored, and loaded again, at once.
+const LOAD_PIECE_BYTES: u64 = 16 * 1024 * 1024;
+
+fn measure_load(kind: &str, level: &str, passphrase: &str, files: &[&str]) -> Result<(), Failure> {
+    let compress = Compression::new(CompressType::parse(kind)?, level.parse()?)?;
+    let cipher = if passphrase.is_empty() { None } else { Some(Passphrase::new(passphrase)?) };
+    let (store, load) = (StoreRun::new(compress, cipher.clone()), LoadRun::new(compress.kind(), cipher));
+    let (mut total, mut plain_bytes, mut stored_bytes) = (Duration::ZERO, 0, 0);
+    let mut plain = Vec::new();
+    for file in files {
+        let mut file = File::open(file)?;
+        loop {
+            plain.clear();
+            if Read::by_ref(&mut file).take(LOAD_PIECE_BYTES).read_to_end(&mut plain)? == 0 {
+                break;
+            }
+            let stored = store.stored(&plain)?;
+            let cpu = thread_cpu()?;
+            let report = load.run(&stored, plain.len() as u64)?;
+            total += thread_cpu()?.saturating_sub(cpu);
+            plain_bytes += report.plain.size_bytes;
+            stored_bytes += stored.len();
+        }
+    }
+    println!("{} {plain_bytes} {stored_bytes}", total.as_nanos());
     Ok(())
 }
 

@@ -208,7 +208,10 @@ fn a_backup_goes_to_the_repository_that_is_named() {
     ours.ok(&scene.conf, &["stanza-create"]).unwrap();
     let told = ours.ok(&scene.conf, &["backup", "--type=full"]).unwrap().stdout;
     assert!(told.contains("repo option not specified, defaulting to repo1"), "{told}");
-    ours.ok(&scene.conf, &["backup", "--type=full", "--repo=2", "--no-start-fast", "--stop-auto"]).unwrap();
+    assert!(told.contains("requested immediate checkpoint"), "{told}");
+    let told =
+        ours.ok(&scene.conf, &["backup", "--type=full", "--repo=2", "--no-start-fast", "--stop-auto"]).unwrap().stdout;
+    assert!(told.contains("next regular checkpoint") && told.contains("option 'stop-auto' is deprecated"), "{told}");
     let info = scene.info();
     let repositories: Vec<_> =
         info[0]["backup"].as_array().unwrap().iter().map(|backup| backup["database"]["repo-key"].as_u64()).collect();
@@ -254,4 +257,36 @@ fn bk14_each_resumes_what_the_other_left() {
         let other = if second.name() == "pgbr" { &stock.engine } else { &ours };
         scene.restores(other, &scene.newest());
     }
+}
+
+/// With `archive_mode=always` a standby archives too, which wants a repository of its own.
+#[test]
+fn a_server_that_always_archives_is_refused_unless_that_is_wanted() {
+    let (ours, stock) = (pgbr::engine(), stock::newest());
+    let mut scene = Scene::new(Version::V15, &[("compress-type", "lz4")], "");
+    scene.cluster.append_conf("archive_mode = always").unwrap();
+    scene.cluster.stop(Shutdown::Fast).unwrap();
+    scene.cluster.start().unwrap();
+    for engine in [&ours, &stock.engine] {
+        let refused = engine.run(&scene.conf, &["backup", "--type=full"]).unwrap();
+        assert_eq!(refused.exit_code, Some(67), "{}: {}", engine.name(), refused.text());
+        engine.ok(&scene.conf, &["backup", "--type=full", "--no-archive-mode-check"]).unwrap();
+    }
+}
+
+/// A segment that was damaged in the archive does not become a part of a backup.
+#[test]
+fn an_archived_segment_with_another_checksum_is_not_copied() {
+    let ours = pgbr::engine();
+    let options = [("compress-type", "none"), ("archive-copy", "y"), ("archive-check", "y")];
+    let scene = Scene::new(Version::V15, &options, "");
+    let damage = format!(
+        "for object in {}/archive/demo/*/*/%f-*; do [ ! -f $object ] || printf X | dd of=$object bs=1 seek=100000 conv=notrunc; done",
+        scene.path("backrest/repo").display()
+    );
+    scene.cluster.set_archive_command(&format!("{} && {damage}", ours.archive_command(&scene.conf))).unwrap();
+    let refused = ours.run(&scene.conf, &["backup", "--type=full"]).unwrap();
+    assert_eq!(refused.exit_code, Some(26), "{}", refused.text());
+    let info = scene.info();
+    assert_eq!(info[0]["backup"].as_array().map(Vec::len), Some(0), "{info}");
 }

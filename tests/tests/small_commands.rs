@@ -173,3 +173,33 @@ fn repo_rm_removes_what_the_original_removes() {
     }
     assert!(tree("ours").is_empty());
 }
+
+#[test]
+fn check_reports_the_configuration_as_the_original_does() {
+    let folder = user::scratch().unwrap();
+    let mut conf = Conf::create(&folder.path().join("backrest"), "demo").unwrap();
+    conf.global("repo1-cipher-pass", "a \"secret\"").unwrap().global("repo1-cipher-type", "aes-256-cbc").unwrap();
+    conf.global("no-such-option", "x").unwrap().global("reset-compress-type", "y").unwrap();
+    conf.local("pg1-path", "/nowhere").unwrap();
+    let mut text = fs::read_to_string(conf.path()).unwrap();
+    text.push_str("\n[other:backup]\nexclude=a\nexclude=b\ncompress-level=3\nno-online=y\n");
+    user::write_file(conf.path(), &text).unwrap();
+    let run = |engine: &Engine| {
+        let mut command = engine.command(&conf, &["--log-level-console=off", "check", "--report"]);
+        for (name, value) in [
+            ("PGBACKREST_REPO2_CIPHER_PASS", "another"),
+            ("PGBACKREST_EXCLUDE", "x:y"),
+            ("PGBACKREST_PROCESS_MAX", "7"),
+            ("PGBACKREST_BOGUS", "1"),
+            ("PGBACKREST_NO_DELTA", "y"),
+        ] {
+            command.env(name, value);
+        }
+        pgbr_testkit::process::run(&mut command, pgbr_testkit::process::DEFAULT_LIMIT).unwrap()
+    };
+    let (ours, theirs) = (run(&pgbr::engine()), run(&original()));
+    assert_eq!(ours.exit_code, Some(0), "{}", ours.text());
+    // Before it knows its options the original warns on standard output too.
+    assert_eq!(ours.stdout.lines().last(), theirs.stdout.lines().last());
+    assert!(!ours.text().contains("secret") && ours.stdout.contains("<repo1-cipher-pass>"), "{}", ours.text());
+}

@@ -17,7 +17,6 @@ mod memory;
 mod resident;
 mod run;
 mod session;
-mod unfinished;
 mod version;
 mod waiting;
 

@@ -17,6 +17,9 @@ use crate::session::Session;
 /// Longest wait for the engine to take a connection and a request: it has nothing else to do.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The user that can do everything anyway.
+const ROOT: u32 = 0;
+
 /// The socket of the session's stanza.
 pub fn socket_path(session: &Session) -> Result<PathBuf, Failure> {
     Ok(match session.options().path(opt::SERVE_SOCKET) {
@@ -71,9 +74,10 @@ async fn exchange(path: &std::path::Path, request: &Request) -> Result<Answer, S
     let frame = request.write().map_err(|error| error.to_string())?;
     let sent = async {
         let mut stream = UnixStream::connect(path).await.map_err(text)?;
-        // Whoever can write to the directory could have put a socket there.
+        // Whoever can write to the directory could have put a socket there. One that systemd opened is root's: the kernel
+        // tells who began to listen.
         let peer = stream.peer_cred().map_err(text)?.uid();
-        if peer != rustix::process::geteuid().as_raw() {
+        if peer != rustix::process::geteuid().as_raw() && peer != ROOT {
             return Err(format!("it runs as user {peer}"));
         }
         stream.write_all(&frame).await.map_err(text)?;

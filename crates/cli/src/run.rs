@@ -18,7 +18,7 @@ use crate::exit::{Failure, Outcome};
 use crate::lock;
 use crate::log::{Logger, Settings, Threshold};
 use crate::session::{Session, Start};
-use crate::{command, unfinished, version};
+use crate::{command, version};
 
 /// How long a command may tidy up after a signal.
 const TIDY_TIME_MAX: Duration = Duration::from_secs(20);
@@ -168,9 +168,8 @@ fn open_log_file(logger: &Logger, command: Command, parsed: &Parsed) {
     }
 }
 
-/// What has to hold before the command begins: options that can be acted on, and its lock.
+/// What has to hold before the command begins: its priority and its lock.
 fn prepare(session: &Session) -> Result<(), Failure> {
-    unfinished::check(session.options())?;
     set_priority(session)?;
     let facts = session.command().facts();
     if !facts.lock_required {

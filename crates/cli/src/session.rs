@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pgbr_config::engine::{self, repositories};
-use pgbr_config::{Command, HostFiles, Invocation, OptionSet, Parsed, RepoIndex, Role, opt};
+use pgbr_config::{Command, HostFiles, Invocation, OptionSet, Parsed, RepoIndex, Role, opt, report};
 use pgbr_repo::clock::{SystemClock, SystemRandom};
 use pgbr_repo::command::archive::ClusterIdentity;
 use pgbr_repo::error::ErrorKind;
@@ -76,6 +76,18 @@ impl Session {
         }
         let (context, start, locks) = (self.context.clone(), self.start.clone(), Arc::default());
         Ok(Self { parsed, context, start, locks })
+    }
+
+    /// What variables and files configure, as JSON.
+    pub fn configuration_report(&self) -> Result<String, Failure> {
+        let invocation = Invocation {
+            program: &self.start.program,
+            arguments: &self.start.arguments,
+            environment: &self.start.environment,
+            root: rustix::process::geteuid().is_root(),
+            exec_id: None,
+        };
+        Ok(report::configuration(&invocation, &HostFiles)?)
     }
 
     /// The options.

@@ -6,7 +6,13 @@ use crate::given::{Given, GivenValue, Source};
 use crate::name::{self, Lookup};
 use crate::opt::{self, Kind};
 
-const PREFIX: &str = "PGBACKREST_";
+/// What the names of our variables begin with.
+pub(crate) const PREFIX: &str = "PGBACKREST_";
+
+/// The option that a variable is about, from its name without the prefix.
+pub(crate) fn option_name(variable: &str) -> String {
+    variable.to_ascii_lowercase().replace('_', "-")
+}
 
 /// Adds options from variables unless the arguments gave them.
 pub(crate) fn read(
@@ -18,7 +24,7 @@ pub(crate) fn read(
 ) -> Result<(), ConfigError> {
     for (variable, value) in environment {
         let Some(name) = variable.strip_prefix(PREFIX) else { continue };
-        let name = name.to_ascii_lowercase().replace('_', "-");
+        let name = option_name(name);
         let Some(named) = name::find(&name, Lookup::default())? else {
             warnings.push(format!("environment contains invalid option '{name}'"));
             continue;

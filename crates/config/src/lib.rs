@@ -5,6 +5,7 @@
 //! - [`parse`]: from text to [`Parsed`], with pgBackRest's precedence, checks, messages and error classes
 //! - [`help`] and [`completion`]: explanations and shell scripts made from the table
 //! - [`engine`]: typed options as the engine's own
+//! - [`report`]: what is configured, as JSON
 //! - [`render`]: options as text again: for the log, for `restore_command`, for a background run
 //!
 //! Nothing is read but the configuration files, and those through [`ConfigFiles`]; the environment, the user and the
@@ -26,6 +27,7 @@ mod name;
 pub mod opt;
 mod parse;
 pub mod render;
+pub mod report;
 mod resolve;
 mod sections;
 mod set;

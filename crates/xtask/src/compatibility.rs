@@ -20,9 +20,6 @@ const COMMANDS_LATER: [(Command, &str); 0] = [];
 const COMMANDS_IN_PART: [(Command, &str); 1] =
     [(Command::Manifest, "the internal option `pg`, which compares blocks with a cluster, is refused")];
 
-/// Options that are known and not acted on yet.
-const OPTIONS_LATER: [(&str, &str); 1] = [("repo-target-time", "refused when set")];
-
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let path = page();
     let page = fs::read_to_string(&path)?;
@@ -75,12 +72,11 @@ fn options() -> String {
 }
 
 fn state(row: &Row) -> String {
-    let mut state = match (row.support, OPTIONS_LATER.iter().find(|(name, _)| *name == row.name)) {
-        (Support::Refused(reason), _) => format!("refused: {reason}"),
-        (Support::Own, _) => "our own; pgBackRest does not have it".to_owned(),
-        (Support::Idle(reason), _) => format!("accepted, nothing to act on: {reason}"),
-        (Support::Full, Some((_, later))) => (*later).to_owned(),
-        (Support::Full, None) => "works".to_owned(),
+    let mut state = match row.support {
+        Support::Refused(reason) => format!("refused: {reason}"),
+        Support::Own => "our own; pgBackRest does not have it".to_owned(),
+        Support::Idle(reason) => format!("accepted, nothing to act on: {reason}"),
+        Support::Full => "works".to_owned(),
     };
     for (value, reason) in row.refused_values {
         state.push_str(&format!("; `{value}` is refused: {reason}"));
@@ -91,13 +87,6 @@ fn state(row: &Row) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_option_that_is_named_here_exists() {
-        for (name, _) in OPTIONS_LATER {
-            assert!(opt::row(name).is_some(), "{name}");
-        }
-    }
 
     #[test]
     fn the_page_says_what_the_program_does() {

@@ -10,13 +10,15 @@ use pgbr_repo::db::Database;
 use pgbr_repo::db::check::{ARCHIVE_PROGRAMS, ArchiveRules};
 use pgbr_repo::error::ErrorKind;
 
+use super::standard_output;
 use crate::exit::{Failure, Outcome};
 use crate::session::Session;
 
 /// Checks the stanza, or each one that has a section in the configuration.
 pub async fn run(session: &Session) -> Result<Outcome, Failure> {
     if session.options().boolean(opt::REPORT) {
-        return Err(Failure::new(ErrorKind::FeatureNotSupported, "option 'report' is not implemented"));
+        standard_output::print(&session.configuration_report()?)?;
+        return Ok(Outcome::Done);
     }
     if session.options().is_set(opt::STANZA) {
         return check_stanza(session).await;

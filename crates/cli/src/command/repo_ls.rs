@@ -104,7 +104,9 @@ fn json(entry: &Entry) -> String {
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let facts = match &entry.kind {
         EntryKind::Object => {
-            format!("\"type\":\"file\",\"size\":{},\"time\":{}", entry.size_bytes, entry.modified_s)
+            let version = entry.version.as_ref().map(|version| format!(",\"version\":{}", quoted(&version.0)));
+            let version = version.unwrap_or_default();
+            format!("\"type\":\"file\",\"size\":{},\"time\":{}{version}", entry.size_bytes, entry.modified_s)
         }
         EntryKind::Directory => "\"type\":\"path\"".to_owned(),
         EntryKind::Link(target) => format!("\"type\":\"link\",\"destination\":{}", quoted(target)),

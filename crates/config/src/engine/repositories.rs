@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use pgbr_repo::clock::{SystemClock, SystemRandom};
 use pgbr_repo::error::{Error, ErrorKind, Result};
 use pgbr_repo::filter::Passphrase;
 use pgbr_repo::format::Stanza;
 use pgbr_repo::repository::{self, Repository};
 use pgbr_repo::storage::retry::RetryPolicy;
-use pgbr_repo::storage::s3::{S3Credentials, S3Endpoint, S3Options, S3Storage, UriStyle};
+use pgbr_repo::storage::s3::{PastS3Storage, S3Credentials, S3Endpoint, S3Options, S3Storage, UriStyle};
 use pgbr_repo::storage::{LocalStorage, RetryStorage, Storage};
 use secrecy::ExposeSecret;
 
@@ -67,10 +68,27 @@ pub fn storage(options: &OptionSet, index: RepoIndex, variable: Variable<'_>) ->
             if repo.text(opt::REPO_S3_ENDPOINT).is_some_and(|endpoint| endpoint.ends_with(".amazonaws.com")) {
                 store.set_conditional_put(true);
             }
-            Ok(Arc::new(RetryStorage::new(Arc::new(store), retry_policy(timeout), Arc::new(SystemRandom))))
+            let store: Arc<dyn Storage> = match target_time_s(options)? {
+                Some(at_s) => Arc::new(PastS3Storage::new(store, at_s)),
+                None => Arc::new(store),
+            };
+            Ok(Arc::new(RetryStorage::new(store, retry_policy(timeout), Arc::new(SystemRandom))))
         }
+        // The original reads the present there, whatever time was asked for.
+        _ if options.is_set(opt::REPO_TARGET_TIME) => Err(Error::new(
+            ErrorKind::OptionInvalid,
+            "option 'repo-target-time' not valid for a repository in a directory, which keeps no versions",
+        )),
         _ => Ok(Arc::new(LocalStorage::new(PathBuf::from(repo.require(opt::REPO_PATH)?)))),
     }
+}
+
+/// The time as of which repositories are read, in seconds since the Unix epoch; without a zone it is in this host's.
+fn target_time_s(options: &OptionSet) -> Result<Option<i64>> {
+    let Some(text) = options.text(opt::REPO_TARGET_TIME) else { return Ok(None) };
+    let time = repository::parse_time(text, &TimeZone::system());
+    let invalid = || Error::new(ErrorKind::Format, format!("invalid date/time {}", text.escape_debug()));
+    time.map(Some).ok_or_else(invalid)
 }
 
 /// `io-timeout` is how long a request is tried, and how long one try may be silent.

@@ -28,6 +28,12 @@ use crate::proto;
 /// Requests at a time on one connection.
 const REQUESTS_PER_CONNECTION: u32 = 32;
 
+/// What a request may send before it is looked at.
+const REQUEST_WINDOW_BYTES: u32 = 64 * 1024;
+
+/// The same for all requests of a connection: those that wait for their turn must not keep one that has it from going on.
+const CONNECTION_WINDOW_BYTES: u32 = REQUESTS_PER_CONNECTION * REQUEST_WINDOW_BYTES;
+
 /// How long open requests may take when the server ends. A role that has work to finish ends its server after it.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -102,11 +108,11 @@ impl Services {
     ) -> Result<(), TransportError> {
         let contained = Contained { routes: self.routes.prepare(), arriving: Arriving::new() };
         let incoming = ReceiverStream::new(connections).map(Ok::<_, Infallible>);
-        let served = Server::builder().max_concurrent_streams(REQUESTS_PER_CONNECTION).serve_with_incoming_shutdown(
-            contained,
-            incoming,
-            shutdown.clone().cancelled_owned(),
-        );
+        let served = Server::builder()
+            .max_concurrent_streams(REQUESTS_PER_CONNECTION)
+            .initial_stream_window_size(REQUEST_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .serve_with_incoming_shutdown(contained, incoming, shutdown.clone().cancelled_owned());
         let too_late = async {
             shutdown.cancelled().await;
             tokio::time::sleep(DRAIN_TIME_MAX).await;

@@ -33,3 +33,4 @@ pub use open::{RepoIndex, Repository, WritableRepository};
 pub use recode::StoredAs;
 pub(crate) use reconcile::{Purpose, Reconciled};
 pub use stored_file::{decode_all, encode_all};
+pub use target_time::parse as parse_time;

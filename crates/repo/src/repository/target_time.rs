@@ -1,4 +1,4 @@
-//! The time that recovery is to stop at, as far as choosing a backup needs it. Pure.
+//! The time that recovery is to stop at, as far as choosing a backup needs it, or that a repository is read at. Pure.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -7,7 +7,7 @@ use jiff::tz::{Offset, TimeZone};
 /// Seconds since the Unix epoch of `YYYY-MM-DD HH:MM:SS`, optionally with a fraction, which is dropped, and a zone
 /// (`+HH`, `+HHMM` or `+HH:MM`). Without one the time is of `zone`; of two possible instants the earlier one is meant, so
 /// that no backup is chosen that may be after the target. `None` for anything else (pgBackRest's `cvtZToTime()`).
-pub(super) fn parse(text: &str, zone: &TimeZone) -> Option<i64> {
+pub fn parse(text: &str, zone: &TimeZone) -> Option<i64> {
     let (seconds, rest) = text.split_at_checked(19)?;
     let civil = parse_civil(seconds.as_bytes())?;
     let rest = without_fraction(rest)?;

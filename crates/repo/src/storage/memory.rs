@@ -223,6 +223,7 @@ impl Storage for MemoryStorage {
             conditional_put: self.options.conditions == ConditionSupport::Checked,
             part_size_bytes: |_number, base| base,
             part_base_bytes: self.options.part_bytes,
+            kept_versions: false,
         }
     }
 
@@ -380,6 +381,7 @@ impl Object {
             kind: EntryKind::Object,
             size_bytes: self.body.len() as u64,
             modified_s: self.modified_s,
+            version: None,
         }
     }
 }

@@ -183,6 +183,8 @@ pub struct Capabilities {
     pub part_size_bytes: fn(part_number: u32, base_bytes: usize) -> usize,
     /// The base for `part_size_bytes`: the size of the first parts.
     pub part_base_bytes: usize,
+    /// Whether an [`ObjectVersion`] is one that the store keeps, so that users can be told which.
+    pub kept_versions: bool,
 }
 
 /// A part of an object: from `offset`, `length` bytes or to the end.
@@ -254,12 +256,14 @@ pub struct Entry {
     pub size_bytes: u64,
     /// Last modification, seconds since the Unix epoch; 0 where the store does not say (a common prefix).
     pub modified_s: i64,
+    /// The version, where the store keeps several and the listing is of a time ([`Capabilities::kept_versions`]).
+    pub version: Option<ObjectVersion>,
 }
 
 impl Entry {
     /// A directory without a time of its own, as object stores have them.
     pub fn directory(name: &str) -> Self {
-        Self { name: name.to_owned(), kind: EntryKind::Directory, size_bytes: 0, modified_s: 0 }
+        Self { name: name.to_owned(), kind: EntryKind::Directory, size_bytes: 0, modified_s: 0, version: None }
     }
 }
 

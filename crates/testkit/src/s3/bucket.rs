@@ -1,7 +1,7 @@
 //! A bucket as a repository, on an HTTPS server of its own.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use tempfile::TempDir;
 
@@ -29,8 +29,20 @@ impl Bucket {
     /// # Errors
     /// When the server does not start or a file cannot be written.
     pub fn start(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, S3Server::start)
+    }
+
+    /// As [`Bucket::start`]; the bucket keeps every version of every object.
+    ///
+    /// # Errors
+    /// As [`Bucket::start`].
+    pub fn start_versioned(folder: &Path) -> Result<Self> {
+        Self::start_with(folder, S3Server::start_versioned)
+    }
+
+    fn start_with(folder: &Path, start: impl FnOnce(&Path) -> io::Result<S3Server>) -> Result<Self> {
         let objects = tempfile::tempdir().context("create folder in", &std::env::temp_dir())?;
-        let server = S3Server::start(objects.path()).context("start an S3 server over", objects.path())?;
+        let server = start(objects.path()).context("start an S3 server over", objects.path())?;
         server.create_bucket(NAME).context("create a bucket in", objects.path())?;
         let ca_file = folder.join("ca.pem");
         user::write_file(&ca_file, fs::read(server.ca_file()).context("read", &server.ca_file())?)?;

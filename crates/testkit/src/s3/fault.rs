@@ -16,6 +16,7 @@ pub enum S3Operation {
     DeleteObject,
     DeleteObjects,
     ListObjects,
+    ListObjectVersions,
     CreateMultipartUpload,
     UploadPart,
     CompleteMultipartUpload,
@@ -30,6 +31,7 @@ impl S3Operation {
         let has = |name: &str| query.split('&').any(|term| term.split('=').next() == Some(name));
         match (method.as_str(), key) {
             ("GET", true) if !has("uploadId") => Self::GetObject,
+            ("GET", false) if has("versions") => Self::ListObjectVersions,
             ("GET", false) if !has("uploads") && !has("location") => Self::ListObjects,
             ("GET", false) if has("uploads") => Self::ListMultipartUploads,
             ("HEAD", true) => Self::HeadObject,

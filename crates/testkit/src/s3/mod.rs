@@ -13,6 +13,7 @@ mod service;
 mod tcp;
 pub(crate) mod thread;
 mod uploads;
+mod versions;
 
 pub use bucket::Bucket;
 pub use certificate::TestCertificate;

@@ -21,6 +21,7 @@ use super::flat::FlatKeys;
 use super::service::{Shared, serve};
 use super::tcp::accept;
 use super::thread::ServerThread;
+use super::versions::{VersionedKeys, Versions};
 
 /// The region that the server signs for.
 pub const REGION: &str = "us-east-1";
@@ -44,22 +45,28 @@ impl S3Server {
 
     /// As [`S3Server::start`], showing this certificate.
     pub fn start_with(root: &Path, certificate: &TestCertificate) -> io::Result<Self> {
-        Self::run(root, certificate, false)
+        Self::run(root, certificate, &Keeping::Plain)
     }
 
     /// As [`S3Server::start`]; an object may have the name of a "folder" of others, as in S3. For that the objects'
     /// files have other names than their keys.
     pub fn start_flat(root: &Path) -> io::Result<Self> {
-        Self::run(root, &TestCertificate::localhost()?, true)
+        Self::run(root, &TestCertificate::localhost()?, &Keeping::Flat)
     }
 
-    fn run(root: &Path, certificate: &TestCertificate, flat: bool) -> io::Result<Self> {
+    /// As [`S3Server::start`]; the buckets keep every version of every object, and can be asked for them.
+    pub fn start_versioned(root: &Path) -> io::Result<Self> {
+        let versions = Arc::new(Versions::new()?);
+        Self::run(root, &TestCertificate::localhost()?, &Keeping::Versions(versions))
+    }
+
+    fn run(root: &Path, certificate: &TestCertificate, keeping: &Keeping) -> io::Result<Self> {
         let (key, secret) = ("TESTKEYID".to_owned(), "TESTKEYSECRETVALUE".to_owned());
         let files = tempfile::tempdir()?;
         certificate.write_pem(&files.path().join("ca.pem"))?;
         let tls = TlsAcceptor::from(certificate.server_config()?);
-        let store = open_store(root, &key, &secret, flat)?;
-        let shared = Arc::new(Shared::new(root));
+        let store = open_store(root, &key, &secret, keeping)?;
+        let shared = Arc::new(Shared::new(root, keeping.versions()));
         let serving = Arc::clone(&shared);
         let thread = ServerThread::start(move |listener| serve_listener(listener, tls, store, serving))?;
         Ok(Self { thread, shared, root: root.to_owned(), files, key, secret })
@@ -102,6 +109,13 @@ impl S3Server {
         Ok(bucket)
     }
 
+    /// Pages of a listing of versions have at most so many entries from now on.
+    pub fn limit_version_pages(&self, entries: usize) {
+        if let Some(versions) = self.shared.versions() {
+            versions.set_page_max(entries);
+        }
+    }
+
     /// Adds a rule; all rules that match a request apply, in the order they were added.
     pub fn inject(&self, rule: Rule) {
         self.shared.add_rule(rule);
@@ -134,20 +148,40 @@ impl S3Server {
 pub async fn serve_forever(root: &Path, port: u16, cert_out: &Path, key: &str, secret: &str) -> io::Result<()> {
     let certificate = TestCertificate::localhost()?;
     certificate.write_pem(cert_out)?;
-    let store = open_store(root, key, secret, false)?;
+    let store = open_store(root, key, secret, &Keeping::Plain)?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on {}", listener.local_addr()?);
     let tls = TlsAcceptor::from(certificate.server_config()?);
-    serve_listener(listener, tls, store, Arc::new(Shared::new(root))).await;
+    serve_listener(listener, tls, store, Arc::new(Shared::new(root, None))).await;
     Ok(())
 }
 
-fn open_store(root: &Path, key: &str, secret: &str, flat: bool) -> io::Result<S3Service> {
+/// How the server keeps objects.
+enum Keeping {
+    /// As files with the names of their keys.
+    Plain,
+    /// As files with other names.
+    Flat,
+    /// As [`Keeping::Plain`], and every version beside.
+    Versions(Arc<Versions>),
+}
+
+impl Keeping {
+    fn versions(&self) -> Option<Arc<Versions>> {
+        match self {
+            Self::Versions(versions) => Some(Arc::clone(versions)),
+            Self::Plain | Self::Flat => None,
+        }
+    }
+}
+
+fn open_store(root: &Path, key: &str, secret: &str, keeping: &Keeping) -> io::Result<S3Service> {
     std::fs::create_dir_all(root)?;
     let files = s3s_fs::FileSystem::new(root).map_err(|error| io::Error::other(format!("{error:?}")))?;
-    let mut builder = match flat {
-        true => S3ServiceBuilder::new(FlatKeys(files)),
-        false => S3ServiceBuilder::new(files),
+    let mut builder = match keeping {
+        Keeping::Plain => S3ServiceBuilder::new(files),
+        Keeping::Flat => S3ServiceBuilder::new(FlatKeys(files)),
+        Keeping::Versions(versions) => S3ServiceBuilder::new(VersionedKeys::new(files, root, Arc::clone(versions))?),
     };
     builder.set_auth(SimpleAuth::from_single(key, secret));
     builder.set_host(LoopbackHost(SingleDomain::new("localhost").map_err(io::Error::other)?));

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use tokio::time::Sleep;
 use super::fault::{Fault, RequestInfo, Rule, S3Operation};
 use super::tcp::ResetSwitch;
 use super::uploads::Uploads;
+use super::versions::Versions;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) type AnswerBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -37,6 +38,7 @@ pub(super) struct Shared {
     counts: Mutex<BTreeMap<S3Operation, u64>>,
     last: Mutex<BTreeMap<S3Operation, RequestInfo>>,
     uploads: Uploads,
+    versions: Option<Arc<Versions>>,
     /// The folder of the buckets.
     root: PathBuf,
     /// s3s-fs looks whether an object exists before it reads the new one: conditional writes take turns.
@@ -48,8 +50,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Shared {
-    pub(super) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), ..Self::default() }
+    pub(super) fn new(root: &Path, versions: Option<Arc<Versions>>) -> Self {
+        Self { root: root.to_owned(), versions, ..Self::default() }
+    }
+
+    pub(super) fn versions(&self) -> Option<&Versions> {
+        self.versions.as_deref()
     }
 
     /// Whether a part of the key before its end is an object: s3s-fs answers 500 then, because a file has no entries.
@@ -208,6 +214,12 @@ async fn carry_out(
         && answer.headers().get(header::ETAG).is_none_or(|tag| tag != asked)
     {
         return error_answer(StatusCode::PRECONDITION_FAILED, "PreconditionFailed");
+    }
+    if let Some(versions) = shared.versions()
+        && info.operation == S3Operation::ListObjectVersions
+        && answer.status().is_success()
+    {
+        return scripted(StatusCode::OK, &[("content-type", "application/xml".to_owned())], versions.list(info));
     }
     let is_upload = info.operation.is_of_upload() && answer.status().is_success();
     let answer = answer.map(|body| body.map_err(BoxError::from).boxed_unsync());

@@ -59,7 +59,7 @@ impl Uploads {
 }
 
 /// A parameter of the query, decoded.
-fn parameter(request: &RequestInfo, name: &str) -> Option<String> {
+pub(super) fn parameter(request: &RequestInfo, name: &str) -> Option<String> {
     let mut terms = request.query.split('&').filter_map(|term| term.split_once('='));
     terms.find(|(other, _)| *other == name).map(|(_, value)| percent_decode(value))
 }

@@ -7,6 +7,7 @@
 
 pub mod clients;
 mod debian;
+pub mod grpc;
 pub mod lock;
 pub mod pgbackrest;
 pub mod postgresql;
@@ -74,6 +75,10 @@ pub fn install_all() -> Result<Vec<String>> {
             Err(error) => format!("pgBackRest {release}: MISSING: {error}"),
         });
     }
+    lines.push(match grpc::python() {
+        Ok(_) => "grpcio for Python: there".to_owned(),
+        Err(error) => format!("grpcio for Python: MISSING: {error}"),
+    });
     Ok(lines)
 }
 

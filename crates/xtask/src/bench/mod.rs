@@ -16,6 +16,7 @@ mod restore;
 mod side;
 mod store;
 mod trees;
+mod verify;
 mod wal_get;
 mod wal_push;
 mod wal_set;
@@ -34,6 +35,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         Some((first, rest)) if first == "restore" => restore::run(rest),
         Some((first, rest)) if first == "expire" => expire::run(rest),
         Some((first, rest)) if first == "info" => info::run(rest),
+        Some((first, rest)) if first == "verify" => verify::run(rest),
         Some((first, rest)) if first == "manifest" => manifest::run(rest),
         Some((first, rest)) if first == store::SERVE => store::serve(rest),
         _ => run_single(arguments),

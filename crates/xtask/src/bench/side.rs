@@ -91,6 +91,13 @@ impl Compared {
         self.samples.each_ref().map(|samples| median(samples.iter().map(&figure)))
     }
 
+    /// CPU seconds for a GiB of plain bytes, medians of ours and of the original.
+    pub(super) fn cpu_s_per_gib(&self) -> [f64; 2] {
+        #[expect(clippy::cast_precision_loss, reason = "sizes of this benchmark are small")]
+        let gib = (self.plain_bytes as f64 / (1024.0 * 1024.0 * 1024.0)).max(f64::MIN_POSITIVE);
+        self.medians(|sample| sample.run.cpu_s).map(|cpu_s| cpu_s / gib)
+    }
+
     fn row(&self) -> String {
         let [ours_s, stock_s] = self.medians(|sample| sample.run.wall_s);
         let [ours_cpu_s, stock_cpu_s] = self.medians(|sample| sample.run.cpu_s);

@@ -100,7 +100,8 @@ pub(super) fn warm(data: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn files(data: &Path) -> Result<Vec<PathBuf>, Failure> {
+/// Every file of a tree.
+pub(super) fn files(data: &Path) -> Result<Vec<PathBuf>, Failure> {
     let (mut found, mut folders) = (Vec::new(), vec![data.to_owned()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder)? {

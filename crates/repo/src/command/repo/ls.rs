@@ -42,8 +42,9 @@ pub async fn ls(
         && let Some(info) = storage.info_optional(&path).await?
         && info.kind == EntryKind::Object
     {
+        let version = info.version.filter(|_| storage.capabilities().kept_versions);
         let (size_bytes, modified_s) = (info.size_bytes, info.modified_s);
-        _ = visit(&Entry { name: ".".to_owned(), kind: EntryKind::Object, size_bytes, modified_s });
+        _ = visit(&Entry { name: ".".to_owned(), kind: EntryKind::Object, size_bytes, modified_s, version });
         return Ok(());
     }
     if visit(&Entry::directory(".")).is_break() {

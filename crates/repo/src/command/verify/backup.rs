@@ -9,7 +9,7 @@ use super::look::{Looked, Looker, is_fatal};
 use super::report::{BackupReport, BackupStatus, Damage, Fault, FaultKind};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::{Digest, Passphrase};
-use crate::format::manifest::{FileLocation, FileRow, Manifest};
+use crate::format::manifest::{FileLocation, FileRow, Manifest, PageChecksums};
 use crate::format::{ArchiveInfo, BackupLabel, HistoryId, path};
 use crate::progress::{Context, Level};
 use crate::repository::backup_file::stored_place;
@@ -49,6 +49,8 @@ pub(super) async fn verify(
     let Some(manifest) = usable_manifest(surroundings, report, may_run, findings).await? else { return Ok(None) };
     let (repository, context) = (surroundings.repository, surroundings.context);
     report.files_total = manifest.files().len() as u64;
+    let has_page_errors = |row: &&FileRow| matches!(row.page_checksums, PageChecksums::Errors(_));
+    report.page_errors = manifest.files().iter().filter(has_page_errors).count() as u64;
     if manifest.files().is_empty() {
         context.info(format!("backup '{}' manifest does not contain any target files to verify", report.label));
         report.status = BackupStatus::Invalid;

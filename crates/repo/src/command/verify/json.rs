@@ -41,6 +41,7 @@ fn backup(out: &mut Vec<u8>, backup: &BackupReport) {
         faults(members, &backup.faults);
         members.string("label", backup.label.as_str().as_bytes());
         members.bool("listed", backup.is_listed);
+        members.u64("page-error", backup.page_errors);
         write_array(members.key("reason"), &backup.reasons, |out, text| write_string(out, text.as_bytes()));
         match backup.restorable {
             Restorable::Yes => members.bool("restorable", true),

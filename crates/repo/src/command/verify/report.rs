@@ -227,6 +227,9 @@ pub struct BackupReport {
     pub faults: FaultCounts,
     /// Whether it can be restored.
     pub restorable: Restorable,
+    /// Files that had invalid pages when they were backed up, as the manifest lists them: without `--no-checksum-page-error`
+    /// a restore refuses them.
+    pub page_errors: u64,
     /// Why it cannot be restored, or why that is not known.
     pub reasons: Vec<String>,
     /// WAL that it needs and that is missing or damaged.
@@ -243,6 +246,7 @@ impl BackupReport {
             files_valid: 0,
             faults: FaultCounts::default(),
             restorable: Restorable::Yes,
+            page_errors: 0,
             reasons: Vec::new(),
             wal_missing: Vec::new(),
         }

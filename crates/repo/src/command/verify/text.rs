@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use super::report::{ArchiveReport, BackupReport, BackupStatus, FaultCounts, Restorable, VerifyReport};
 use crate::format::path;
 
-/// The text without a line feed at its end; `None` when there is nothing to say, which is so when nothing is wrong unless
-/// it is to be said at length.
+/// The text without a line feed at its end; `None` when there is nothing to say, which is so when nothing is wrong and
+/// nothing in the way of a restore, unless it is to be said at length.
 pub fn render_text(report: &VerifyReport, verbose: bool) -> Option<String> {
     let is_error = report.is_error();
-    if !verbose && !is_error {
+    let has_page_errors = report.backups.iter().any(|backup| backup.page_errors > 0);
+    if !verbose && !is_error && !has_page_errors {
         return None;
     }
     let mut text = format!("stanza: {}\nstatus: {}", report.stanza, if is_error { "error" } else { "ok" });
@@ -69,7 +70,8 @@ fn archive_lines(text: &mut String, archive: &ArchiveReport, verbose: bool) {
 fn backup_lines(text: &mut String, backup: &BackupReport, verbose: bool) {
     let BackupReport { label, status, files_total, files_valid, .. } = backup;
     let is_quiet = matches!(status, BackupStatus::Valid | BackupStatus::InProgress);
-    if !verbose && is_quiet && (backup.restorable == Restorable::Yes || *status == BackupStatus::InProgress) {
+    let is_fine = backup.restorable == Restorable::Yes && backup.page_errors == 0;
+    if !verbose && is_quiet && (is_fine || *status == BackupStatus::InProgress) {
         return;
     }
     let status = status.name();
@@ -81,6 +83,13 @@ fn backup_lines(text: &mut String, backup: &BackupReport, verbose: bool) {
         counts(text, &backup.faults, verbose);
     }
     unreadable(text, &backup.faults);
+    if backup.page_errors > 0 {
+        let count = backup.page_errors;
+        let _ = write!(
+            text,
+            "\n    page checksums were invalid when it was made: {count} file(s), restored only with --no-checksum-page-error"
+        );
+    }
     let reasons = backup.reasons.join("; ");
     match (backup.status, backup.restorable) {
         (BackupStatus::Invalid, Restorable::Yes) => {

@@ -1,8 +1,8 @@
 //! LZ4 frames as the original writes them: linked blocks of 64 KiB, a content checksum in the standard form only, no
 //! content size.
 //!
-//! The encoder has the fast mode only: levels above 1, for which the original uses the slower HC mode, are accepted
-//! and give the output of level 1, and so do the negative ones.
+//! Level 1, the default, is a fast encoder of its own; levels above are `lz4_high`. The negative ones, which trade size
+//! for speed in the original, give the output of level 1: it is faster here than they are there.
 
 use std::io::Write as _;
 
@@ -13,6 +13,7 @@ use super::super::error::FilterError;
 use super::super::form::Form;
 use super::super::piece::PIECE_BYTES_MAX;
 use super::super::transform::{Next, Transform};
+use super::lz4_high;
 use crate::format::compress_type::CompressType;
 
 /// The state of an encoder, made for one form. Its output gathers in memory, for one piece of input at a time.
@@ -60,7 +61,7 @@ impl FrameWriter {
     }
 }
 
-fn failed(error: &dyn std::error::Error) -> FilterError {
+pub(super) fn failed(error: &dyn std::error::Error) -> FilterError {
     FilterError::Compress { kind: CompressType::Lz4, reason: error.to_string() }
 }
 
@@ -68,9 +69,15 @@ struct Lz4Encoder {
     writer: Lease<FrameWriter>,
 }
 
-pub(super) fn encoder(form: Form, codecs: &Codecs) -> Box<dyn Transform> {
+/// The highest level of the fast encoder.
+const FAST_LEVEL_MAX: i32 = 1;
+
+pub(super) fn encoder(level: i32, form: Form, codecs: &Codecs) -> Result<Box<dyn Transform>, FilterError> {
+    if level > FAST_LEVEL_MAX {
+        return lz4_high::encoder(level.unsigned_abs(), form);
+    }
     let writer = codecs.lease(|waiting: &FrameWriter| waiting.form == form, || FrameWriter::new(form));
-    Box::new(Lz4Encoder { writer })
+    Ok(Box::new(Lz4Encoder { writer }))
 }
 
 impl Transform for Lz4Encoder {

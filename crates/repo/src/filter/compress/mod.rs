@@ -8,6 +8,7 @@ mod bz2;
 pub(super) mod gz;
 pub(super) mod lz4;
 mod lz4_decode;
+mod lz4_high;
 mod stream;
 mod zst;
 
@@ -82,7 +83,7 @@ pub(super) fn encoder(
         CompressType::None => return Ok(None),
         CompressType::Gz => gz::encoder(level, form, codecs),
         CompressType::Bz2 => bz2::encoder(level, codecs),
-        CompressType::Lz4 => lz4::encoder(form, codecs),
+        CompressType::Lz4 => lz4::encoder(level, form, codecs)?,
         CompressType::Zst => zst::encoder(level, codecs)?,
     }))
 }

@@ -380,14 +380,41 @@ mod other_libraries {
     }
 
     #[test]
-    fn lz4_frames_decode_with_the_library_reader() {
-        let plain = mixed(1_000_000);
-        for form in [Form::Standard, Form::Raw] {
-            let ours = stored(&StoreSpec { form, ..default_store(CompressType::Lz4) }, &plain);
-            let mut decoded = Vec::new();
-            lz4_flex::frame::FrameDecoder::new(ours.as_slice()).read_to_end(&mut decoded).unwrap();
-            assert!(decoded == plain, "{form:?}");
+    fn lz4_frames_of_every_level_decode_with_both_library_readers() {
+        for (level, form) in (-5..=12).flat_map(|level| [(level, Form::Standard), (level, Form::Raw)]) {
+            for size_bytes in [0, 1, 65_536, 65_537, 300_000] {
+                let plain = mixed(size_bytes);
+                let compress = Compression::new(CompressType::Lz4, level).unwrap();
+                let ours = stored(&StoreSpec { form, compress, ..default_store(CompressType::Lz4) }, &plain);
+                let mut decoded = Vec::new();
+                lz4_flex::frame::FrameDecoder::new(ours.as_slice()).read_to_end(&mut decoded).unwrap();
+                assert!(decoded == plain, "{form:?} {level} {size_bytes}");
+                decoded.clear();
+                lz4::Decoder::new(ours.as_slice()).unwrap().read_to_end(&mut decoded).unwrap();
+                assert!(decoded == plain, "{form:?} {level} {size_bytes}");
+                assert!(loaded(&LoadSpec { form, ..default_load(CompressType::Lz4) }, &ours).unwrap() == plain);
+            }
         }
+    }
+
+    #[test]
+    fn high_lz4_levels_give_smaller_frames_of_the_same_kind() {
+        // Text compresses with some effort; what repeats whole, or not at all, hides the levels.
+        let words = ["select ", "from ", "pgbench_accounts ", "where aid = ", "update ", "set abalance = ", "1", "22"];
+        let mut state = 7_u64;
+        let mut plain = Vec::new();
+        while plain.len() < 400_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            plain.extend_from_slice(words[usize::try_from(state >> 61).unwrap()].as_bytes());
+        }
+        let of_level = |level| {
+            let compress = Compression::new(CompressType::Lz4, level).unwrap();
+            stored(&StoreSpec { compress, ..default_store(CompressType::Lz4) }, &plain)
+        };
+        let frames: Vec<_> = [1, 3, 9, 12].map(of_level).into();
+        assert!(frames.windows(2).all(|pair| pair[1].len() < pair[0].len()), "{:?}", frames.iter().map(Vec::len));
+        assert!(frames.iter().all(|frame| frame[..7] == frames[0][..7]), "another header");
+        assert_eq!(of_level(-5), frames[0]);
     }
 
     #[test]

@@ -140,5 +140,5 @@ fn entry(directory: BorrowedFd<'_>, relative: &str, name: &str) -> Result<Option
     };
     let size_bytes = if file_type(&stat) == FileType::RegularFile { size_bytes(&stat) } else { 0 };
     let name = if relative.is_empty() { name.to_owned() } else { format!("{relative}/{name}") };
-    Ok(Some(Entry { name, kind, size_bytes, modified_s: stat.st_mtime }))
+    Ok(Some(Entry { name, kind, size_bytes, modified_s: stat.st_mtime, version: None }))
 }

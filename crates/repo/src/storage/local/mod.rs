@@ -103,6 +103,7 @@ impl Storage for LocalStorage {
             conditional_put: true,
             part_size_bytes: |_number, base| base,
             part_base_bytes: PART_BYTES,
+            kept_versions: false,
         }
     }
 

@@ -135,7 +135,9 @@ fn class_of(status: u16, code: Option<&str>, wait_asked: bool) -> ErrorClass {
 fn class_of_code(code: &str) -> Option<ErrorClass> {
     Some(match code {
         "NoSuchKey" | "NoSuchUpload" => ErrorClass::Missing,
-        "NoSuchBucket"
+        // Listed a moment ago: the version is gone for good, which is not to say that there was none.
+        "NoSuchVersion"
+        | "NoSuchBucket"
         | "NotImplemented"
         | "MethodNotAllowed"
         | "InvalidArgument"

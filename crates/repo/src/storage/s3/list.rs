@@ -9,8 +9,9 @@ use percent_encoding::percent_decode_str;
 
 use super::S3Storage;
 use super::error::Failure;
+use super::versions::StoredVersion;
 use crate::storage::{
-    Entry, EntryKind, ErrorClass, ListOptions, ListPage, Operation, PageToken, StorageError, StoragePath,
+    Entry, EntryKind, ErrorClass, ListOptions, ListPage, ObjectVersion, Operation, PageToken, StorageError, StoragePath,
 };
 
 impl S3Storage {
@@ -20,12 +21,7 @@ impl S3Storage {
         options: &ListOptions,
         page: Option<PageToken>,
     ) -> Result<ListPage, StorageError> {
-        let name_prefix = options.name_prefix.as_deref().unwrap_or_default();
-        if name_prefix.contains('/') {
-            let detail = "a name prefix with a slash";
-            return Err(StorageError::new(ErrorClass::Permanent, Operation::List, path, detail));
-        }
-        let asked = Asked { directory: self.directory_prefix(path), name_prefix, recurse: options.recurse };
+        let asked = Asked::new(self.directory_prefix(path), path, options)?;
         let answer = self.list_keys(path, &asked.prefix(), options.recurse, page.as_ref()).await?;
         let page =
             Page::of(&answer, page.as_ref()).and_then(|page| asked.entries(&page).map(|entries| (entries, page)));
@@ -81,19 +77,19 @@ impl S3Storage {
         }
     }
 
-    fn refuse(&self, malformed: &Malformed) -> Failure {
+    pub(super) fn refuse(&self, malformed: &Malformed) -> Failure {
         Failure::new(malformed.class, self.redactions.clean(&malformed.detail))
     }
 }
 
 /// What a listing must not be.
-struct Malformed {
+pub(super) struct Malformed {
     class: ErrorClass,
     detail: String,
 }
 
 impl Malformed {
-    fn transient(detail: &str) -> Self {
+    pub(super) fn transient(detail: &str) -> Self {
         Self { class: ErrorClass::Transient, detail: detail.to_owned() }
     }
 
@@ -106,16 +102,18 @@ impl Malformed {
 }
 
 /// A page as the store means it: keys decoded, sizes and times typed.
-struct Page {
-    objects: Vec<Object>,
-    prefixes: Vec<String>,
-    next: Option<PageToken>,
+pub(super) struct Page {
+    pub(super) objects: Vec<Object>,
+    pub(super) prefixes: Vec<String>,
+    pub(super) next: Option<PageToken>,
 }
 
-struct Object {
-    key: String,
-    size_bytes: u64,
-    modified_s: i64,
+pub(super) struct Object {
+    pub(super) key: String,
+    pub(super) size_bytes: u64,
+    pub(super) modified_s: i64,
+    /// The version that the listing is about, in a listing of versions.
+    pub(super) version: Option<StoredVersion>,
 }
 
 impl Page {
@@ -130,6 +128,7 @@ impl Page {
                 size_bytes: size_bytes
                     .ok_or_else(|| Malformed::transient("the listing has an object without a size"))?,
                 modified_s: object.last_modified().map_or(0, DateTime::secs),
+                version: None,
             });
         }
         let mut prefixes = Vec::with_capacity(answer.common_prefixes().len());
@@ -157,7 +156,7 @@ fn next_page(answer: &ListObjectsV2Output, current: Option<&PageToken>) -> Resul
 }
 
 /// Keys come encoded only from stores that do it unasked; S3 writes a blank as `+` then.
-fn decode(text: &str, encoded: bool) -> Result<String, Malformed> {
+pub(super) fn decode(text: &str, encoded: bool) -> Result<String, Malformed> {
     if !encoded {
         return Ok(text.to_owned());
     }
@@ -168,21 +167,31 @@ fn decode(text: &str, encoded: bool) -> Result<String, Malformed> {
 }
 
 /// The directory that was asked for.
-struct Asked<'a> {
+pub(super) struct Asked<'a> {
     /// With the slash at its end; empty for a bucket's root.
     directory: String,
     name_prefix: &'a str,
     recurse: bool,
 }
 
-impl Asked<'_> {
-    fn prefix(&self) -> String {
+impl<'a> Asked<'a> {
+    /// The entries of `directory`, whose path is `path`.
+    pub(super) fn new(directory: String, path: &StoragePath, options: &'a ListOptions) -> Result<Self, StorageError> {
+        let name_prefix = options.name_prefix.as_deref().unwrap_or_default();
+        if name_prefix.contains('/') {
+            let detail = "a name prefix with a slash";
+            return Err(StorageError::new(ErrorClass::Permanent, Operation::List, path, detail));
+        }
+        Ok(Self { directory, name_prefix, recurse: options.recurse })
+    }
+
+    pub(super) fn prefix(&self) -> String {
         format!("{}{}", self.directory, self.name_prefix)
     }
 
     /// The entries of a page. A key that is not below the prefix, or whose rest is no path, refuses the whole page
     /// (faults.md HI13).
-    fn entries(&self, page: &Page) -> Result<Vec<Entry>, Malformed> {
+    pub(super) fn entries(&self, page: &Page) -> Result<Vec<Entry>, Malformed> {
         let mut entries = Vec::with_capacity(page.objects.len() + page.prefixes.len());
         let mut seen = HashSet::new();
         for object in &page.objects {
@@ -200,6 +209,7 @@ impl Asked<'_> {
                     kind: EntryKind::Object,
                     size_bytes: object.size_bytes,
                     modified_s: object.modified_s,
+                    version: object.version.as_ref().map(|version| ObjectVersion(version.id.clone())),
                 });
             }
         }
@@ -210,15 +220,14 @@ impl Asked<'_> {
                 return Err(Malformed::outside(prefix));
             }
             if seen.insert(name) {
-                let name = name.to_owned();
-                entries.push(Entry { name, kind: EntryKind::Directory, size_bytes: 0, modified_s: 0 });
+                entries.push(Entry::directory(name));
             }
         }
         Ok(entries)
     }
 
     /// The key without the directory.
-    fn name<'a>(&self, key: &'a str) -> Result<&'a str, Malformed> {
+    fn name<'k>(&self, key: &'k str) -> Result<&'k str, Malformed> {
         match key.strip_prefix(&self.directory) {
             // The marker of the directory itself is listed too.
             Some(name) if name.is_empty() || name.starts_with(self.name_prefix) => Ok(name),

@@ -5,6 +5,7 @@
 //! - `tls`: whom to trust; `credentials`: fixed and temporary keys
 //! - `answer`, `error`, `redact`: what an answer means and what of it may be shown
 //! - `read`, `list`, `write`, `delete`, `probe`: the operations of [`Storage`]
+//! - `versions`, [`PastS3Storage`]: the bucket as it was at a time
 //!
 //! The SDK signs requests and reads XML. It retries nothing: that is the work of the one wrapper around all storages.
 //! Every request with a body is signed over the body's SHA-256, which the store checks (faults.md OS06).
@@ -18,11 +19,13 @@ mod endpoint;
 mod error;
 mod list;
 mod options;
+mod past;
 mod probe;
 mod read;
 mod redact;
 mod tls;
 mod transport;
+mod versions;
 mod write;
 
 use std::error::Error;
@@ -50,6 +53,7 @@ use self::connector::{Connector, Target};
 use self::credentials::{CredentialSource, Provider, SigningTime};
 use self::endpoint::FixedEndpoint;
 use self::error::Failure;
+use self::read::Wanted;
 use self::redact::Redactions;
 use self::transport::Transport;
 use super::{
@@ -61,6 +65,7 @@ use crate::clock::Clock;
 
 pub use self::endpoint::{EndpointError, S3Endpoint};
 pub use self::options::{METADATA_URL, PART_SIZE_BYTES_MAX, PART_SIZE_BYTES_MIN, S3Credentials, S3Options, UriStyle};
+pub use self::past::PastS3Storage;
 
 /// The options cannot be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -292,6 +297,7 @@ impl Storage for S3Storage {
             conditional_put: self.conditional_put.load(Ordering::Relaxed),
             part_size_bytes: write::part_size_bytes,
             part_base_bytes: self.part_base_bytes,
+            kept_versions: false,
         }
     }
 
@@ -301,7 +307,7 @@ impl Storage for S3Storage {
         range: ByteRange,
         pin: Option<&'a ObjectVersion>,
     ) -> StorageFuture<'a, ObjectRead> {
-        Box::pin(self.read_object(path, range, pin))
+        Box::pin(self.read_object(path, range, pin.map_or(Wanted::Current, Wanted::Tagged)))
     }
 
     fn info<'a>(&'a self, path: &'a StoragePath) -> StorageFuture<'a, ObjectInfo> {

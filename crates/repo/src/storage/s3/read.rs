@@ -18,22 +18,59 @@ use secrecy::ExposeSecret;
 use super::S3Storage;
 use super::error::Failure;
 use super::redact::Redactions;
+use super::versions::StoredVersion;
 use crate::storage::{
     ByteRange, ByteStream, EntryKind, ErrorClass, ObjectInfo, ObjectRead, ObjectVersion, Operation, StorageError,
     StoragePath,
 };
+
+/// Which content of an object is wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// The one that is there.
+    Current,
+    /// The one with this ETag, if it is still there.
+    Tagged(&'a ObjectVersion),
+    /// One that the store keeps beside later ones.
+    Stored(&'a StoredVersion),
+}
+
+impl<'a> Wanted<'a> {
+    fn if_match(self) -> Option<&'a ObjectVersion> {
+        match self {
+            Wanted::Tagged(pin) => Some(pin),
+            Wanted::Current | Wanted::Stored(_) => None,
+        }
+    }
+
+    /// The ETag that the answer must have.
+    fn tag(self) -> Option<&'a str> {
+        match self {
+            Wanted::Current => None,
+            Wanted::Tagged(pin) => Some(&pin.0),
+            Wanted::Stored(version) => version.tag.as_deref(),
+        }
+    }
+
+    fn version_id(self) -> Option<String> {
+        match self {
+            Wanted::Stored(version) => Some(version.id.clone()),
+            Wanted::Current | Wanted::Tagged(_) => None,
+        }
+    }
+}
 
 impl S3Storage {
     pub(super) async fn read_object(
         &self,
         path: &StoragePath,
         range: ByteRange,
-        pin: Option<&ObjectVersion>,
+        wanted: Wanted<'_>,
     ) -> Result<ObjectRead, StorageError> {
         let fail = |class, detail: String| StorageError::new(class, Operation::Read, path, detail);
         if range.length == Some(0) {
             // HTTP has no empty ranges.
-            return self.read_nothing(path, range, pin).await;
+            return self.read_nothing(path, range, wanted).await;
         }
         let last = match range.length {
             None => None,
@@ -47,13 +84,13 @@ impl S3Storage {
             (offset, None) => Some(format!("bytes={offset}-")),
             (offset, Some(last)) => Some(format!("bytes={offset}-{last}")),
         };
-        let (answer, status) = self.get(path, header, pin).await;
+        let (answer, status) = self.get(path, header, wanted).await;
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) => return self.read_failed(path, range, pin, error).await,
+            Err(error) => return self.read_failed(path, range, wanted, error).await,
         };
-        if let Some(pin) = pin
-            && answer.e_tag().is_some_and(|tag| !is_same_tag(tag, &pin.0))
+        if let Some(expected) = wanted.tag()
+            && answer.e_tag().is_some_and(|tag| !is_same_tag(tag, expected))
         {
             return Err(fail(ErrorClass::Conflict, "the object was replaced since it was first read".to_owned()));
         }
@@ -61,7 +98,7 @@ impl S3Storage {
             Ok(Some(placed)) => placed,
             // A body without a length ends wherever the connection does (faults.md OS08): ask for the size.
             Ok(None) => {
-                let size_bytes = self.object_info(path).await?.size_bytes;
+                let size_bytes = self.wanted_info(path, wanted).await?.size_bytes;
                 Placed { size_bytes, body_bytes: size_bytes }
             }
             Err(misplaced) => return Err(fail(misplaced.class, misplaced.detail)),
@@ -70,8 +107,17 @@ impl S3Storage {
             kind: EntryKind::Object,
             size_bytes: placed.size_bytes,
             modified_s: answer.last_modified().map_or(0, aws_sdk_s3::primitives::DateTime::secs),
-            version: answer.e_tag().map(|tag| ObjectVersion(tag.to_owned())),
+            version: match wanted.version_id() {
+                Some(id) => Some(ObjectVersion(id)),
+                None => answer.e_tag().map(|tag| ObjectVersion(tag.to_owned())),
+            },
         };
+        if let Wanted::Stored(version) = wanted
+            && version.size_bytes != info.size_bytes
+        {
+            let what = format!("{} bytes instead of the version's {}", info.size_bytes, version.size_bytes);
+            return Err(fail(ErrorClass::Permanent, format!("the store gives {what}: does it keep versions?")));
+        }
         let body = exact_body(answer.body, placed.body_bytes, path.clone(), self.redactions.clone());
         Ok(ObjectRead { info, body })
     }
@@ -82,12 +128,13 @@ impl S3Storage {
         &self,
         path: &StoragePath,
         range: Option<String>,
-        pin: Option<&ObjectVersion>,
+        wanted: Wanted<'_>,
     ) -> (Result<GetObjectOutput, SdkError<GetObjectError, HttpResponse>>, u16) {
-        let pin = pin.filter(|_| !self.plain_reads.load(Ordering::Relaxed));
-        let (answer, status) = self.get_once(path, range.clone(), pin).await;
-        if pin.is_some() && matches!(status, 400 | 501) {
-            let (second, second_status) = self.get_once(path, range, None).await;
+        let plain = self.plain_reads.load(Ordering::Relaxed) && wanted.if_match().is_some();
+        let wanted = if plain { Wanted::Current } else { wanted };
+        let (answer, status) = self.get_once(path, range.clone(), wanted).await;
+        if wanted.if_match().is_some() && matches!(status, 400 | 501) {
+            let (second, second_status) = self.get_once(path, range, Wanted::Current).await;
             if second.is_ok() {
                 self.plain_reads.store(true, Ordering::Relaxed);
                 return (second, second_status);
@@ -100,7 +147,7 @@ impl S3Storage {
         &self,
         path: &StoragePath,
         range: Option<String>,
-        pin: Option<&ObjectVersion>,
+        wanted: Wanted<'_>,
     ) -> (Result<GetObjectOutput, SdkError<GetObjectError, HttpResponse>>, u16) {
         let status = Arc::new(AtomicU16::new(0));
         let customer_key = self.customer_key.as_ref();
@@ -110,7 +157,8 @@ impl S3Storage {
             .bucket(&self.bucket)
             .key(self.key(path))
             .set_range(range)
-            .set_if_match(pin.map(|pin| pin.0.clone()))
+            .set_if_match(wanted.if_match().map(|pin| pin.0.clone()))
+            .set_version_id(wanted.version_id())
             .set_request_payer(self.request_payer.clone())
             .set_sse_customer_algorithm(customer_key.map(|_| "AES256".to_owned()))
             .set_sse_customer_key(customer_key.map(|key| key.key.expose_secret().to_owned()))
@@ -126,13 +174,13 @@ impl S3Storage {
         &self,
         path: &StoragePath,
         range: ByteRange,
-        pin: Option<&ObjectVersion>,
+        wanted: Wanted<'_>,
         error: SdkError<GetObjectError, HttpResponse>,
     ) -> Result<ObjectRead, StorageError> {
         let failure = self.failure(error).await;
         if failure.status == Some(416) && range.length.is_none() {
             // From the end to the end there is nothing, which HTTP cannot say.
-            return self.read_nothing(path, range, pin).await;
+            return self.read_nothing(path, range, wanted).await;
         }
         Err(failure.into_error(Operation::Read, path))
     }
@@ -142,11 +190,11 @@ impl S3Storage {
         &self,
         path: &StoragePath,
         range: ByteRange,
-        pin: Option<&ObjectVersion>,
+        wanted: Wanted<'_>,
     ) -> Result<ObjectRead, StorageError> {
         let fail = |class, detail: String| Err(StorageError::new(class, Operation::Read, path, detail));
-        let info = self.object_info(path).await?;
-        if let (Some(pin), Some(version)) = (pin, &info.version)
+        let info = self.wanted_info(path, wanted).await?;
+        if let (Some(pin), Some(version)) = (wanted.if_match(), &info.version)
             && !is_same_tag(&pin.0, &version.0)
         {
             return fail(ErrorClass::Conflict, "the object was replaced since it was first read".to_owned());
@@ -159,6 +207,13 @@ impl S3Storage {
             return fail(ErrorClass::Transient, format!("the store has no bytes from offset {}", range.offset));
         }
         Ok(ObjectRead { info, body: Box::pin(stream::empty()) })
+    }
+
+    async fn wanted_info(&self, path: &StoragePath, wanted: Wanted<'_>) -> Result<ObjectInfo, StorageError> {
+        match wanted {
+            Wanted::Stored(version) => Ok(version.info()),
+            Wanted::Current | Wanted::Tagged(_) => self.object_info(path).await,
+        }
     }
 
     pub(super) async fn object_info(&self, path: &StoragePath) -> Result<ObjectInfo, StorageError> {
