@@ -9,6 +9,7 @@
 //! - [`log`]: log lines as CloudNativePG's own processes write them
 //! - [`health`]: what the probes of a pod ask
 //! - [`cluster`], [`parameters`]: the fields of a Cluster that we read, and which Archive and stanza it means
+//! - [`patch`]: pure functions from an object of the operator to its patch
 //! - [`resource`]: the custom resource Archive
 //! - [`settings`]: an Archive, a Backup's parameters and variables as the engine's options
 //! - [`credentials`]: Archives and Secrets as the API server has them
@@ -24,6 +25,7 @@ mod lenient;
 pub mod log;
 pub mod operator;
 pub mod parameters;
+pub mod patch;
 pub mod proto;
 pub mod resource;
 pub mod run;

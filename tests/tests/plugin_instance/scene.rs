@@ -27,19 +27,19 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
-pub const NAMESPACE: &str = "apps";
-pub const PLUGIN: &str = "pgbackrest.cnpg.opera.com";
-pub const VERSION: Version = Version::V16;
+pub(crate) const NAMESPACE: &str = "apps";
+pub(crate) const PLUGIN: &str = "pgbackrest.cnpg.opera.com";
+pub(crate) const VERSION: Version = Version::V16;
 
 /// The store and the API server that pods share.
-pub struct World {
-    pub bucket: Bucket,
-    pub api: KubeApi,
-    pub folder: TempDir,
+pub(crate) struct World {
+    pub(crate) bucket: Bucket,
+    pub(crate) api: KubeApi,
+    pub(crate) folder: TempDir,
 }
 
 impl World {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = user::scratch().unwrap();
         let bucket = Bucket::start(folder.path()).unwrap();
         let api = KubeApi::start();
@@ -60,7 +60,7 @@ impl World {
     }
 
     /// An Archive of this name, with changes of its configuration.
-    pub fn archive(&self, name: &str, change: &Value) {
+    pub(crate) fn archive(&self, name: &str, change: &Value) {
         let mut configuration = json!({
             "compression": "lz4",
             "wal": {"maxParallel": 2},
@@ -91,7 +91,7 @@ impl World {
     }
 
     /// The names of the objects below a folder of the repository.
-    pub fn objects(&self, below: &str) -> Vec<String> {
+    pub(crate) fn objects(&self, below: &str) -> Vec<String> {
         let mut found = Vec::new();
         let mut folders = vec![self.bucket.repo().join(below)];
         while let Some(folder) = folders.pop() {
@@ -121,18 +121,16 @@ fn base64(bytes: &[u8]) -> String {
 }
 
 /// One pod of cluster `name`: its sidecar runs, its server perhaps.
-pub struct Pod {
-    pub name: String,
-    pub folder: PathBuf,
-    pub data: PathBuf,
-    pub sidecar: Option<Running>,
+pub(crate) struct Pod {
+    pub(crate) data: PathBuf,
+    pub(crate) sidecar: Option<Running>,
     sockets: PathBuf,
     variables: Vec<(String, String)>,
 }
 
 impl Pod {
     /// A pod whose server has its socket in `server_socket`. The sidecar is started.
-    pub fn start(world: &World, name: &str, data: &Path, server_socket: &Path) -> Self {
+    pub(crate) fn start(world: &World, name: &str, data: &Path, server_socket: &Path) -> Self {
         let folder = world.folder.path().join(name);
         for part in ["plugins", "controller", "wal"] {
             user::create_dir(&folder.join(part)).unwrap();
@@ -152,12 +150,12 @@ impl Pod {
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
         let sockets = folder.join("plugins");
-        let mut pod = Self { name: name.to_owned(), folder, data: data.to_owned(), sidecar: None, sockets, variables };
+        let mut pod = Self { data: data.to_owned(), sidecar: None, sockets, variables };
         pod.start_sidecar();
         pod
     }
 
-    pub fn start_sidecar(&mut self) {
+    pub(crate) fn start_sidecar(&mut self) {
         let mut command = user::command(user::reachable_copy(&pgbr::binary()).unwrap());
         // The user's variables come after those of the testkit, which clear PG*.
         command.arg("instance").envs(self.variables.iter().cloned());
@@ -175,12 +173,12 @@ impl Pod {
     }
 
     /// Ends the sidecar at once and starts another.
-    pub fn kill_sidecar(&mut self) {
+    pub(crate) fn kill_sidecar(&mut self) {
         self.sidecar.take().unwrap().kill();
         self.start_sidecar();
     }
 
-    pub fn caller(&self) -> Caller {
+    pub(crate) fn caller(&self) -> Caller {
         Caller { socket: self.sockets.join(PLUGIN), data: self.data.clone() }
     }
 
@@ -191,7 +189,7 @@ impl Pod {
 
 /// What the instance manager is to the sidecar. Every call is a connection of its own with the whole handshake.
 #[derive(Debug, Clone)]
-pub struct Caller {
+pub(crate) struct Caller {
     socket: PathBuf,
     data: PathBuf,
 }
@@ -221,7 +219,7 @@ impl Caller {
         Ok(channel)
     }
 
-    pub async fn archive_async(&self, cluster: &Value, name: &str, check: Option<bool>) -> Result<(), Status> {
+    pub(crate) async fn archive_async(&self, cluster: &Value, name: &str, check: Option<bool>) -> Result<(), Status> {
         let request = WalArchiveRequest {
             cluster_definition: cluster.to_string().into_bytes(),
             source_file_name: self.data.join("pg_wal").join(name).display().to_string(),
@@ -231,11 +229,11 @@ impl Caller {
         WalClient::new(self.greeted().await?).archive(request).await.map(drop)
     }
 
-    pub fn archive(&self, cluster: &Value, name: &str, check: Option<bool>) -> Result<(), Status> {
+    pub(crate) fn archive(&self, cluster: &Value, name: &str, check: Option<bool>) -> Result<(), Status> {
         block_on(self.archive_async(cluster, name, check))
     }
 
-    pub fn fetch(&self, cluster: &Value, name: &str, destination: &str, mode: i32) -> Result<(), Status> {
+    pub(crate) fn fetch(&self, cluster: &Value, name: &str, destination: &str, mode: i32) -> Result<(), Status> {
         block_on(async {
             let request = WalRestoreRequest {
                 cluster_definition: cluster.to_string().into_bytes(),
@@ -248,7 +246,7 @@ impl Caller {
         })
     }
 
-    pub async fn backup_async(
+    pub(crate) async fn backup_async(
         &self,
         cluster: &Value,
         name: &str,
@@ -268,11 +266,16 @@ impl Caller {
         Ok(BackupClient::new(self.greeted().await?).backup(request).await?.into_inner())
     }
 
-    pub fn backup(&self, cluster: &Value, name: &str, parameters: &[(&str, &str)]) -> Result<BackupResult, Status> {
+    pub(crate) fn backup(
+        &self,
+        cluster: &Value,
+        name: &str,
+        parameters: &[(&str, &str)],
+    ) -> Result<BackupResult, Status> {
         block_on(self.backup_async(cluster, name, parameters))
     }
 
-    pub fn restore_job(&self, cluster: &Value, check: Option<bool>) -> Result<RestoreResponse, Status> {
+    pub(crate) fn restore_job(&self, cluster: &Value, check: Option<bool>) -> Result<RestoreResponse, Status> {
         block_on(async {
             let request =
                 RestoreRequest { cluster_definition: cluster.to_string().into_bytes(), check_empty_wal_archive: check };
@@ -280,7 +283,7 @@ impl Caller {
         })
     }
 
-    pub fn metrics(&self, cluster: &Value) -> Vec<(String, f64, Vec<String>)> {
+    pub(crate) fn metrics(&self, cluster: &Value) -> Vec<(String, f64, Vec<String>)> {
         block_on(async {
             let request = pgbr_plugin::proto::metrics::CollectMetricsRequest {
                 cluster_definition: cluster.to_string().into_bytes(),
@@ -292,12 +295,12 @@ impl Caller {
     }
 }
 
-pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
 /// A Cluster that archives into `store`, with this primary.
-pub fn cluster(primary: &str) -> Value {
+pub(crate) fn cluster(primary: &str) -> Value {
     json!({
         "apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster",
         "metadata": {"name": "demo", "namespace": NAMESPACE, "uid": "uid-of-demo"},
@@ -307,7 +310,7 @@ pub fn cluster(primary: &str) -> Value {
 }
 
 /// A Cluster that is being recovered from stanza `demo` of `store`.
-pub fn recovering(target: &Value) -> Value {
+pub(crate) fn recovering(target: &Value) -> Value {
     json!({
         "apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster",
         "metadata": {"name": "copy", "namespace": NAMESPACE},
@@ -324,14 +327,14 @@ pub fn recovering(target: &Value) -> Value {
 
 /// A server whose `archive_command` and `restore_command` ask a caller: a script leaves the request in a folder and waits for
 /// the answer there.
-pub struct Bridge {
+pub(crate) struct Bridge {
     folder: PathBuf,
     end: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Bridge {
-    pub fn new(folder: &Path) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         let folder = folder.join("bridge");
         user::create_dir(&folder).unwrap();
         let script = "cd \"$1\" || exit 1\nn=$2-$3-$$\necho \"$4\" > $n.new && mv $n.new $n.ask\n\
@@ -340,13 +343,13 @@ impl Bridge {
         Self { folder, end: Arc::default(), thread: None }
     }
 
-    pub fn command(&self, what: &str) -> String {
+    pub(crate) fn command(&self, what: &str) -> String {
         let folder = self.folder.display();
         format!("sh {folder}/ask.sh {folder} {what} %f %p")
     }
 
     /// Answers requests as the instance manager of a pod with this Cluster.
-    pub fn serve(&mut self, caller: Caller, cluster: Value) {
+    pub(crate) fn serve(&mut self, caller: Caller, cluster: Value) {
         self.stop();
         let (folder, end) = (self.folder.clone(), Arc::new(AtomicBool::new(false)));
         self.end = Arc::clone(&end);
@@ -394,19 +397,19 @@ impl Drop for Bridge {
 }
 
 /// A running primary with its sidecar, archiving.
-pub struct Primary {
-    pub bridge: Bridge,
-    pub pod: Pod,
-    pub server: Cluster,
-    pub world: World,
+pub(crate) struct Primary {
+    pub(crate) bridge: Bridge,
+    pub(crate) pod: Pod,
+    pub(crate) server: Cluster,
+    pub(crate) world: World,
 }
 
 impl Primary {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::in_world(World::new())
     }
 
-    pub fn in_world(world: World) -> Self {
+    pub(crate) fn in_world(world: World) -> Self {
         let mut bridge = Bridge::new(world.folder.path());
         let data = world.folder.path().join("data");
         let options =
