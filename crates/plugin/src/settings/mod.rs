@@ -208,9 +208,6 @@ fn own(request: &Request<'_>) -> Vec<Setting> {
         settings.push(set("pg1-socket-path", pod.socket_directory.display().to_string()));
         settings.push(set("pg1-port", pod.port.to_string()));
     }
-    if matches!(request.command, Command::ArchivePush | Command::ArchiveGet | Command::Restore) {
-        settings.push(set("spool-path", pod.scratch.join("pgbackrest-plugin/spool").display().to_string()));
-    }
     for (key, value) in request.annotations {
         settings.push(set("annotation", format!("{key}={value}")));
     }
