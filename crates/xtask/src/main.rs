@@ -7,6 +7,7 @@ mod compatibility;
 mod demo;
 mod faults;
 mod fuzz;
+mod image;
 mod interop;
 mod manifests;
 mod test;
@@ -27,6 +28,10 @@ cargo xtask COMMAND
                          compression, cipher, layout, storage, server and release
   compatibility          write the tables of COMPATIBILITY.md
   manifests [--check]    assemble the plugin's manifest, or say whether it is up to date
+  image [--target TRIPLE] [--output FILE]
+                         the plugin's container image as an OCI archive, from a static program, without a container
+                         engine; further: --rootfs FOLDER (for manifests/Containerfile), --binary FILE, --debug,
+                         --ca-certificates FILE
   bench [ARGUMENTS]      run the benchmarks of single functions
   bench wal-push         archive-push against stock pgBackRest on an HTTPS S3 server
   bench backup           full and incremental backups against stock pgBackRest on an HTTPS S3 server
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "tools" => tools::run(),
         "compatibility" => compatibility::run(rest),
+        "image" => image::run(rest),
         "manifests" => manifests::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");

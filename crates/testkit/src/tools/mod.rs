@@ -9,6 +9,7 @@ pub mod clients;
 mod debian;
 pub mod grpc;
 pub mod lock;
+pub mod musl;
 pub mod pgbackrest;
 pub mod postgresql;
 pub mod readers;
@@ -126,7 +127,8 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
 }
 
 /// The full path of a program in the `PATH`.
-pub(crate) fn in_path(program: &str) -> Option<PathBuf> {
+#[must_use]
+pub fn in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
