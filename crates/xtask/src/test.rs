@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 use std::time::Instant;
 
-use crate::{Failure, cargo, fuzz, tools};
+use crate::{Failure, cargo, fuzz, manifests, tools};
 
 /// How long each fuzz target runs: enough to get past its corpus, and a minute for all.
 const FUZZ_SECONDS: u64 = 3;
@@ -32,6 +32,7 @@ fn stages(count: &mut Count) -> Result<(), Failure> {
         let mut command = cargo::command(&["doc", "--workspace", "--no-deps", "--locked", "--quiet"]);
         cargo::run(command.env("RUSTDOCFLAGS", "--deny warnings"))
     })?;
+    stage("manifests", || manifests::run(&["--check".to_owned()]))?;
     stage("tools", tools::run)?;
     // Tests run this program; cargo builds it for its own package's tests only.
     stage("build", || cargo::run(&mut cargo::command(&["build", "--workspace", "--locked"])))?;
