@@ -13,6 +13,7 @@
 //! - [`resource`]: the custom resource Archive
 //! - [`settings`]: an Archive, a Backup's parameters and variables as the engine's options
 //! - [`credentials`]: Archives and Secrets as the API server has them
+//! - [`upkeep`]: what the sidecar of the primary does in the background
 //! - [`status`]: what went wrong, as callers hear it
 #![warn(missing_docs)]
 
@@ -33,3 +34,4 @@ pub mod service;
 pub mod settings;
 pub mod status;
 pub mod transport;
+pub mod upkeep;

@@ -4,4 +4,5 @@
 mod scene;
 
 mod backups;
+mod upkeep;
 mod wal;

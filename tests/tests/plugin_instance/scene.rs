@@ -125,7 +125,7 @@ pub(crate) struct Pod {
     pub(crate) data: PathBuf,
     pub(crate) sidecar: Option<Running>,
     sockets: PathBuf,
-    variables: Vec<(String, String)>,
+    pub(crate) variables: Vec<(String, String)>,
 }
 
 impl Pod {

@@ -22,6 +22,7 @@ use crate::log::Log;
 use crate::parameters::{self, Source};
 use crate::settings::{Request, Settings, settings};
 use crate::status::Failure;
+use crate::upkeep::seen::Seen;
 
 /// Bytes in flight for each worker of a backup or restore, and for each segment on its way (the command line's figures).
 const WORKER_BYTES: usize = 12 * 1024 * 1024;
@@ -38,6 +39,8 @@ pub struct Surroundings {
     pub log: Log,
     /// The process is to end: nothing long is begun, and what can be given up is.
     pub shutdown: CancellationToken,
+    /// What requests told and how they ended.
+    pub seen: Seen,
     /// Requests that change something and are being worked on.
     working: AtomicU64,
 }
@@ -55,7 +58,7 @@ impl Surroundings {
     /// The surroundings in a pod.
     pub fn new(pod: Pod, log: Log, shutdown: CancellationToken) -> Arc<Self> {
         let credentials = Credentials::new(pod.namespace.clone(), pod.own_scratch().join("ca"));
-        Arc::new(Self { pod, credentials, log, shutdown, working: AtomicU64::new(0) })
+        Arc::new(Self { pod, credentials, log, shutdown, seen: Seen::default(), working: AtomicU64::new(0) })
     }
 
     /// The Cluster of a request. It is the one of this pod's namespace: nothing is ever read from another.
@@ -70,6 +73,7 @@ impl Surroundings {
                 cluster.namespace, self.pod.namespace
             )));
         }
+        self.seen.cluster(&cluster);
         Ok(cluster)
     }
 

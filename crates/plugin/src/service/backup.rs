@@ -45,14 +45,6 @@ const STANDBY_ARCHIVE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 pub struct Backup {
     surroundings: Arc<Surroundings>,
     state: Arc<Mutex<State>>,
-    facts: Arc<Mutex<Facts>>,
-}
-
-/// What the metrics tell about backups of this process.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Facts {
-    /// When one last failed, seconds since the Unix epoch.
-    pub last_failed_s: Option<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -86,8 +78,8 @@ struct Wanted {
 
 impl Backup {
     /// Nothing runs yet.
-    pub fn new(surroundings: Arc<Surroundings>, facts: Arc<Mutex<Facts>>) -> Self {
-        Self { surroundings, state: Arc::default(), facts }
+    pub fn new(surroundings: Arc<Surroundings>) -> Self {
+        Self { surroundings, state: Arc::default() }
     }
 
     async fn make(&self, request: proto::BackupRequest) -> Outcome {
@@ -166,13 +158,13 @@ impl Backup {
 
     fn tell(&self, name: &str, made: &Outcome) {
         let log = &self.surroundings.log;
+        let failure = made.as_ref().err().map(Failure::text);
+        self.surroundings.seen.backup_ended(failure.as_deref());
         match made {
             Ok(result) => {
                 log.info("Backup completed", &[("backup", name.into()), ("label", result.backup_id.as_str().into())]);
             }
             Err(failure) => {
-                use pgbr_repo::clock::{Clock, SystemClock};
-                self.facts.lock().unwrap_or_else(PoisonError::into_inner).last_failed_s = Some(SystemClock.now_s());
                 log.error("Backup failed", &[("backup", name.into()), ("error", failure.text().into())]);
             }
         }

@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::backup::Facts;
 use crate::cluster::Cluster;
 use crate::instance::source;
 use crate::instance::surroundings::Surroundings;
@@ -79,7 +78,6 @@ const FIGURES: [&Figure; 6] = [&REPO_STATUS, &BACKUP_COUNT, &FIRST_POINT, &LAST_
 #[derive(Debug, Clone)]
 pub struct Metrics {
     surroundings: Arc<Surroundings>,
-    facts: Arc<Mutex<Facts>>,
     state: Arc<Mutex<State>>,
 }
 
@@ -92,8 +90,8 @@ struct State {
 
 impl Metrics {
     /// Nothing is read yet.
-    pub fn new(surroundings: Arc<Surroundings>, facts: Arc<Mutex<Facts>>) -> Self {
-        Self { surroundings, facts, state: Arc::default() }
+    pub fn new(surroundings: Arc<Surroundings>) -> Self {
+        Self { surroundings, state: Arc::default() }
     }
 
     async fn samples(&self, definition: &[u8]) -> Result<Vec<proto::CollectMetric>, Failure> {
@@ -104,8 +102,8 @@ impl Metrics {
             drop(tokio::time::timeout(FIRST_MAX, reading).await);
         }
         let mut samples = self.state.lock().unwrap_or_else(PoisonError::into_inner).samples.clone();
-        let failed = self.facts.lock().unwrap_or_else(PoisonError::into_inner).last_failed_s;
-        samples.extend(failed.map(|at_s| sample(&LAST_FAILED, at_s, &[])));
+        let failed = self.surroundings.seen.sight().backup_failure;
+        samples.extend(failed.map(|failure| sample(&LAST_FAILED, failure.at_s, &[])));
         Ok(samples)
     }
 
