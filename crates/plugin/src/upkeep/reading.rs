@@ -48,7 +48,7 @@ impl Reading {
         let mut reading = Self::default();
         for repository in repositories {
             let outcome = contents(repository, context).await;
-            reading.repositories.push(RepositoryReading { number: repository.index().number().into(), outcome });
+            reading.repositories.push(RepositoryReading { number: repository.index().number(), outcome });
         }
         reading
     }
@@ -60,7 +60,7 @@ impl Reading {
 
     /// Every backup of every repository that answered.
     pub fn backups(&self) -> impl Iterator<Item = &BackupEntry> {
-        self.answers().flat_map(|contents| contents.backups())
+        self.answers().flat_map(Contents::backups)
     }
 
     /// The labels of all backups, if every repository answered with a list: only then is what is not among them nowhere.

@@ -78,7 +78,7 @@ pub fn stanza_status(present: Option<&StanzaStatus>, facts: &Facts<'_>) -> Stanz
     let mut wanted = vec![reachable(facts), recoverable(facts)];
     wanted.extend(archives(facts));
     wanted.extend(facts.upkeep.iter().cloned());
-    status.conditions = wanted.into_iter().map(|wanted| condition(wanted, &present.conditions, facts.now_s)).collect();
+    status.conditions = wanted.iter().map(|wanted| condition(wanted, &present.conditions, facts.now_s)).collect();
     // Those of another pod stay.
     let missing = |kind: &str| !status.conditions.iter().any(|condition| condition.type_ == kind);
     let kept: Vec<Condition> = present.conditions.iter().filter(|it| missing(&it.type_)).cloned().collect();
@@ -238,7 +238,7 @@ fn archives(facts: &Facts<'_>) -> Option<Wanted> {
 }
 
 /// The condition, with the time since when it is so.
-fn condition(wanted: Wanted, present: &[Condition], now_s: i64) -> Condition {
+fn condition(wanted: &Wanted, present: &[Condition], now_s: i64) -> Condition {
     let status = match wanted.truth {
         Truth::True => "True",
         Truth::False => "False",
