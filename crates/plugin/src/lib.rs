@@ -9,10 +9,15 @@
 //! - [`log`]: log lines as CloudNativePG's own processes write them
 //! - [`health`]: what the probes of a pod ask
 //! - [`cluster`], [`parameters`]: the fields of a Cluster that we read, and which Archive and stanza it means
+//! - [`patch`]: pure functions from an object of the operator to its patch
 //! - [`resource`]: the custom resource Archive
+//! - [`settings`]: an Archive, a Backup's parameters and variables as the engine's options
+//! - [`credentials`]: Archives and Secrets as the API server has them
+//! - [`status`]: what went wrong, as callers hear it
 #![warn(missing_docs)]
 
 pub mod cluster;
+pub mod credentials;
 pub mod health;
 pub mod ids;
 pub mod instance;
@@ -20,8 +25,11 @@ mod lenient;
 pub mod log;
 pub mod operator;
 pub mod parameters;
+pub mod patch;
 pub mod proto;
 pub mod resource;
 pub mod run;
 pub mod service;
+pub mod settings;
+pub mod status;
 pub mod transport;

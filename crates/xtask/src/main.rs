@@ -8,6 +8,7 @@ mod demo;
 mod faults;
 mod fuzz;
 mod interop;
+mod manifests;
 mod test;
 mod tools;
 
@@ -25,6 +26,7 @@ cargo xtask COMMAND
   interop                our commands and those of three releases of pgBackRest in turns in one repository: all pairs of
                          compression, cipher, layout, storage, server and release
   compatibility          write the tables of COMPATIBILITY.md
+  manifests [--check]    assemble the plugin's manifest, or say whether it is up to date
   bench [ARGUMENTS]      run the benchmarks of single functions
   bench wal-push         archive-push against stock pgBackRest on an HTTPS S3 server
   bench backup           full and incremental backups against stock pgBackRest on an HTTPS S3 server
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "tools" => tools::run(),
         "compatibility" => compatibility::run(rest),
+        "manifests" => manifests::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())

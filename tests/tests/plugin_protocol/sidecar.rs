@@ -5,12 +5,14 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use pgbr_plugin::ids;
+use pgbr_testkit::kube_api::KubeApi;
 use pgbr_testkit::running::Running;
 use tempfile::TempDir;
 
 /// A folder in which a process finds everything that a pod would have.
 pub(crate) struct Pod {
     pub(crate) folder: TempDir,
+    api: KubeApi,
     manager: PathBuf,
 }
 
@@ -22,7 +24,7 @@ impl Pod {
         for name in ["plugins", "controller", "pgdata"] {
             std::fs::create_dir(folder.path().join(name)).expect("a folder");
         }
-        Self { folder, manager }
+        Self { folder, api: KubeApi::start(), manager }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -48,6 +50,7 @@ impl Pod {
             .env("NAMESPACE", "default")
             .env("CLUSTER_NAME", "cluster-example")
             .env("SIDECAR_IMAGE", "example/sidecar:1")
+            .env("KUBECONFIG", self.api.kubeconfig())
             .env_remove("KUBERNETES_SERVICE_HOST");
         command
     }

@@ -51,6 +51,14 @@ fn made(value: Value, description: &str) -> Schema {
     Schema::from(fields)
 }
 
+/// Takes the defaults of a status' fields away: the API server would write them into every object.
+pub(super) fn without_defaults(schema: &mut Schema) {
+    let fields = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for field in fields.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+        field.remove("default");
+    }
+}
+
 /// A list of `EnvVar`.
 pub(super) fn env(_: &mut SchemaGenerator) -> Schema {
     let key_of = || {

@@ -4,11 +4,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ArchiveSpec, Repository};
+use super::{ArchiveSpec, Repository, schema};
 
 /// The observed state of an Archive.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(transform = schema::without_defaults)]
 pub struct ArchiveStatus {
     /// The generation of the specification that `repositories` was made from.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,6 +31,7 @@ pub struct ArchiveStatus {
 /// What one stanza holds. Times are RFC 3339.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(transform = schema::without_defaults)]
 pub struct StanzaStatus {
     /// The stanza.
     #[schemars(required)]
@@ -63,6 +65,7 @@ pub struct StanzaStatus {
 /// The settings of a repository whose omission must be safe (faults.md KG26).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(transform = schema::without_defaults)]
 pub struct EffectiveRepository {
     /// 1 for the first.
     #[schemars(required)]

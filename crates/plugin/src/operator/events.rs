@@ -1,0 +1,84 @@
+//! Events on a Cluster: what its owner should know, where `kubectl describe` shows it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::cluster::Cluster;
+use crate::ids;
+use crate::log::Log;
+
+/// The same event is not told again for this long: the operator asks at every reconciliation.
+const REPEAT_TIME: Duration = Duration::from_secs(600);
+
+/// Events that are remembered; with more, all are forgotten and may be told again.
+const REMEMBERED_MAX: usize = 4_096;
+
+/// An event may take this long: the hook waits for it.
+const PUBLISH_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Publishes events. One that cannot be published is a line in the log and nothing more.
+#[derive(Clone)]
+pub struct Events {
+    recorder: Recorder,
+    told: Arc<Mutex<HashMap<(String, String), Instant>>>,
+    log: Log,
+}
+
+impl Events {
+    /// Over this client.
+    #[must_use]
+    pub fn new(client: Client, log: Log) -> Self {
+        let reporter = Reporter { controller: ids::PLUGIN_NAME.to_owned(), instance: None };
+        Self { recorder: Recorder::new(client, reporter), told: Arc::default(), log }
+    }
+
+    /// A warning about a Cluster.
+    pub async fn warn(&self, cluster: &Cluster, reason: &str, note: String) {
+        let key = (cluster.uid.clone(), format!("{reason} {note}"));
+        {
+            let mut told = self.told.lock().await;
+            if told.get(&key).is_some_and(|at| at.elapsed() < REPEAT_TIME) {
+                return;
+            }
+            if told.len() >= REMEMBERED_MAX {
+                told.clear();
+            }
+            told.insert(key, Instant::now());
+        }
+        let names =
+            [("cluster", Value::from(cluster.name.as_str())), ("namespace", Value::from(cluster.namespace.as_str()))];
+        self.log.warn(&note, &names);
+        let event = Event {
+            type_: EventType::Warning,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        let published =
+            tokio::time::timeout(PUBLISH_TIME_MAX, self.recorder.publish(&event, &reference(cluster))).await;
+        if !matches!(published, Ok(Ok(()))) {
+            self.log.debug("the event was not published", &names);
+        }
+    }
+}
+
+fn reference(cluster: &Cluster) -> ObjectReference {
+    let filled = |text: &String| (!text.is_empty()).then(|| text.clone());
+    ObjectReference {
+        api_version: filled(&cluster.api_version),
+        kind: Some("Cluster".to_owned()),
+        name: Some(cluster.name.clone()),
+        namespace: Some(cluster.namespace.clone()),
+        uid: filled(&cluster.uid),
+        ..ObjectReference::default()
+    }
+}

@@ -1,0 +1,97 @@
+//! When an Archive changes, the Roles that follow from it do too, and its status shows the settings in effect.
+//!
+//! Without this a new Secret of an Archive would stay unreadable until the operator next looks at each Cluster. A Role
+//! itself names the Archives that it is about, so no Cluster has to be read.
+
+use futures_util::StreamExt;
+use k8s_openapi::api::rbac::v1::Role;
+use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::objects::{ObjectError, Objects, within};
+use crate::log::Log;
+use crate::patch::rbac;
+use crate::resource::{Archive, EffectiveRepository};
+
+/// Archives in one answer of the API server.
+const PAGE_OBJECTS: u32 = 100;
+
+/// Watches the Archives of all namespaces until it is told to stop.
+pub async fn run(objects: Objects, log: Log, stop: CancellationToken) {
+    let api: Api<Archive> = Api::all(objects.client().clone());
+    let config = watcher::Config::default().page_size(PAGE_OBJECTS);
+    let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
+    loop {
+        let event = tokio::select! {
+            () = stop.cancelled() => return,
+            event = events.next() => event,
+        };
+        let archive = match event {
+            None => return,
+            Some(Ok(Event::Apply(archive) | Event::InitApply(archive))) => archive,
+            Some(Ok(Event::Init | Event::InitDone | Event::Delete(_))) => continue,
+            Some(Err(error)) => {
+                log.warn("the Archives cannot be watched", &[("error", Value::from(error.to_string()))]);
+                continue;
+            }
+        };
+        for done in [renew_roles(&objects, &archive, &log).await, show_settings(&objects, &archive).await] {
+            if let Err(error) = done {
+                let name = archive.metadata.name.as_deref().unwrap_or_default();
+                let fields = [("archive", Value::from(name)), ("error", Value::from(error.to_string()))];
+                log.warn("what follows from an Archive was not renewed", &fields);
+            }
+        }
+    }
+}
+
+/// Renews the rules of every Role about this Archive.
+async fn renew_roles(objects: &Objects, archive: &Archive, log: &Log) -> Result<(), ObjectError> {
+    let (Some(name), Some(namespace)) = (&archive.metadata.name, &archive.metadata.namespace) else { return Ok(()) };
+    let api: Api<Role> = Api::namespaced(objects.client().clone(), namespace);
+    let labelled = ListParams::default().labels(rbac::CLUSTER_LABEL);
+    let roles = within(format!("list roles in '{namespace}'"), api.list(&labelled)).await?;
+    for role in roles {
+        let names = rbac::archives_of(&role);
+        if !names.contains(name) {
+            continue;
+        }
+        let archives = match objects.archives(namespace, &names).await {
+            // The Cluster's own reconciliation waits for it.
+            Err(ObjectError::Missing { .. }) => continue,
+            archives => archives?,
+        };
+        let wanted = Role { rules: Some(rbac::rules(&archives)), ..role.clone() };
+        if wanted.rules != role.rules {
+            objects.ensure_role(&wanted).await?;
+            let fields = [("role", Value::from(wanted.metadata.name)), ("archive", Value::from(name.as_str()))];
+            log.info("the rights of the cluster's pods were renewed", &fields);
+        }
+    }
+    Ok(())
+}
+
+/// Writes the settings in effect to the Archive's status.
+async fn show_settings(objects: &Objects, archive: &Archive) -> Result<(), ObjectError> {
+    let (Some(name), Some(namespace)) = (&archive.metadata.name, &archive.metadata.namespace) else { return Ok(()) };
+    let repositories = EffectiveRepository::all(&archive.spec);
+    let present = archive.status.as_ref();
+    let generation = archive.metadata.generation;
+    if present.is_some_and(|it| it.observed_generation == generation && it.repositories == repositories) {
+        return Ok(());
+    }
+    let api: Api<Archive> = Api::namespaced(objects.client().clone(), namespace);
+    let patch = Patch::Merge(json!({ "status": { "observedGeneration": generation, "repositories": repositories } }));
+    let parameters = PatchParams::default();
+    let written = api.patch_status(name, &parameters, &patch);
+    match within(format!("patch archives/status '{namespace}/{name}'"), written).await {
+        // It was deleted meanwhile.
+        Err(ObjectError::Api { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) => {
+            Ok(())
+        }
+        done => done.map(|_| ()),
+    }
+}

@@ -1,0 +1,133 @@
+//! The ReconcilerHooks service: before a Cluster's Pods and Jobs are made, their rights are.
+
+use serde_json::Value;
+use tonic::{Request, Response, Status};
+
+use super::lifecycle::HOOK_TIME_MAX;
+use crate::cluster::Cluster;
+use crate::lenient::{InputError, Node, json};
+use crate::log::Log;
+use crate::operator::events::Events;
+use crate::operator::objects::{Change, ObjectError, Objects};
+use crate::parameters::{archives, enabled_plugin, own};
+use crate::patch::rbac;
+use crate::proto::reconciler::reconciler_hooks_capability::Kind;
+use crate::proto::reconciler::reconciler_hooks_result::Behavior;
+use crate::proto::reconciler::reconciler_hooks_server::ReconcilerHooks;
+use crate::proto::reconciler::{
+    ReconcilerHooksCapabilitiesRequest, ReconcilerHooksCapabilitiesResult, ReconcilerHooksCapability,
+    ReconcilerHooksRequest, ReconcilerHooksResult,
+};
+
+/// When the operator asks again after an Archive was missing, in seconds.
+const REQUEUE_S: i64 = 10;
+
+/// The hooks around a reconciliation.
+#[derive(Clone)]
+pub struct Reconciler {
+    objects: Objects,
+    events: Events,
+    log: Log,
+}
+
+impl Reconciler {
+    /// Over this API server.
+    #[must_use]
+    pub fn new(objects: Objects, events: Events, log: Log) -> Self {
+        Self { objects, events, log }
+    }
+
+    async fn before(&self, request: &ReconcilerHooksRequest) -> Result<Behavior, ObjectError> {
+        if !is_cluster(&request.resource_definition)? {
+            return Ok(Behavior::Continue);
+        }
+        let cluster = Cluster::parse(&request.resource_definition)?;
+        if !request.cluster_definition.is_empty() {
+            let stated = Cluster::parse(&request.cluster_definition)?;
+            if (&stated.namespace, &stated.name) != (&cluster.namespace, &cluster.name) {
+                let problem = format!("is '{}/{}' in one definition and", stated.namespace, stated.name);
+                let problem = format!("{problem} '{}/{}' in the other", cluster.namespace, cluster.name);
+                return Err(InputError::new("metadata", problem).into());
+            }
+        }
+        self.advise(&cluster).await;
+        let names = archives(&cluster);
+        if names.is_empty() {
+            return Ok(Behavior::Continue);
+        }
+        let archives = match self.objects.archives(&cluster.namespace, &names).await {
+            Err(missing @ ObjectError::Missing { .. }) => {
+                self.events.warn(&cluster, "ArchiveMissing", missing.to_string()).await;
+                return Ok(Behavior::Requeue);
+            }
+            archives => archives?,
+        };
+        let role = self.objects.ensure_role(&rbac::role(&cluster, &archives)?).await?;
+        let binding = self.objects.ensure_role_binding(&rbac::role_binding(&cluster)?).await?;
+        if (role, binding) != (Change::None, Change::None) {
+            let fields = [
+                ("cluster", Value::from(cluster.name.as_str())),
+                ("namespace", Value::from(cluster.namespace.as_str())),
+                ("role", Value::from(format!("{role:?}"))),
+                ("roleBinding", Value::from(format!("{binding:?}"))),
+            ];
+            self.log.info("the rights of the cluster's pods were renewed", &fields);
+        }
+        Ok(Behavior::Continue)
+    }
+
+    /// Tells a Cluster's owner what is legal and dangerous.
+    async fn advise(&self, cluster: &Cluster) {
+        let Some(plugin) = enabled_plugin(cluster) else { return };
+        if own(cluster).is_some() && !plugin.is_wal_archiver {
+            let note = "spec.plugins has no isWALArchiver: true for this plugin: while its sidecar is missing in a pod, \
+                        PostgreSQL drops WAL that was never archived";
+            self.events.warn(cluster, "NotTheWALArchiver", note.to_owned()).await;
+        }
+        if plugin.is_wal_archiver && own(cluster).is_none() {
+            let note = format!("spec.plugins names no Archive: set the parameter {}", crate::ids::PARAMETER_ARCHIVE);
+            self.events.warn(cluster, "NoArchive", note).await;
+        }
+    }
+}
+
+/// Whether the resource is the Cluster. Its `kind` may be missing; what then refers to a cluster is none.
+fn is_cluster(resource: &[u8]) -> Result<bool, InputError> {
+    let value = json(resource, "the resource definition")?;
+    let root = Node::root(&value, "the resource definition")?;
+    match root.text_field("kind")? {
+        Some(kind) => Ok(kind == "Cluster"),
+        None => match root.field("spec")? {
+            Some(spec) => Ok(!spec.has("cluster")?),
+            None => Ok(true),
+        },
+    }
+}
+
+fn result(behavior: Behavior) -> Response<ReconcilerHooksResult> {
+    let requeue_after = if behavior == Behavior::Requeue { REQUEUE_S } else { 0 };
+    Response::new(ReconcilerHooksResult { behavior: i32::from(behavior), requeue_after })
+}
+
+#[tonic::async_trait]
+impl ReconcilerHooks for Reconciler {
+    async fn get_capabilities(
+        &self,
+        _request: Request<ReconcilerHooksCapabilitiesRequest>,
+    ) -> Result<Response<ReconcilerHooksCapabilitiesResult>, Status> {
+        let reconciler_capabilities =
+            [Kind::Cluster, Kind::Backup].map(|kind| ReconcilerHooksCapability { kind: i32::from(kind) }).into();
+        Ok(Response::new(ReconcilerHooksCapabilitiesResult { reconciler_capabilities }))
+    }
+
+    async fn pre(&self, request: Request<ReconcilerHooksRequest>) -> Result<Response<ReconcilerHooksResult>, Status> {
+        let request = request.into_inner();
+        let behavior = tokio::time::timeout(HOOK_TIME_MAX, self.before(&request)).await;
+        let behavior = behavior.unwrap_or_else(|_| Err(ObjectError::Time { what: "answer the hook".to_owned() }));
+        Ok(result(behavior?))
+    }
+
+    async fn post(&self, _request: Request<ReconcilerHooksRequest>) -> Result<Response<ReconcilerHooksResult>, Status> {
+        Ok(result(Behavior::Continue))
+    }
+}

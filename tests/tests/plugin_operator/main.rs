@@ -1,0 +1,11 @@
+//! The plugin beside the operator: its hooks over a real unix socket, with an API server that keeps the objects, and what
+//! is installed. Tests named `cNN_` are statements of the protocol's conformance list.
+
+mod call;
+mod definition;
+mod hooks;
+mod manifest;
+mod objects;
+mod patches;
+mod rights;
+mod watch;

@@ -1,0 +1,155 @@
+//! What the pods of a cluster may do.
+
+use pgbr_plugin::proto::reconciler::reconciler_hooks_result::Behavior;
+use pgbr_testkit::kube_api::{Answer, Rule, Verb};
+use serde_json::{Value, json};
+use tonic::Code;
+
+use crate::call::Operator;
+use crate::objects::{archive, cluster, cluster_with};
+
+fn rules(archives: &[&str], secrets: &[&str]) -> Value {
+    let group = "pgbackrest.cnpg.opera.com";
+    let mut rules = vec![
+        json!({ "apiGroups": [group], "resources": ["archives"], "resourceNames": archives, "verbs": ["get", "list", "watch"] }),
+        json!({ "apiGroups": [group], "resources": ["archives/status"], "resourceNames": archives,
+            "verbs": ["get", "patch", "update"] }),
+    ];
+    if !secrets.is_empty() {
+        rules.push(json!({ "apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["get"] }));
+    }
+    json!(rules)
+}
+
+#[tokio::test]
+async fn c34_the_role_has_exact_names_an_owner_and_the_clusters_account() {
+    let operator = Operator::start().await;
+    for name in ["own", "old", "other"] {
+        operator.api.put(archive(name));
+    }
+    let mut cluster = cluster("1.30");
+    cluster["spec"]["replica"] = json!({ "enabled": true, "source": "origin" });
+    assert_eq!(operator.pre(&cluster).await.unwrap(), Behavior::Continue);
+    let role = operator.api.get("Role", "apps", "demo-pgbackrest").unwrap();
+    assert_eq!(role["rules"], rules(&["old", "own"], &["old", "own"]));
+    let binding = operator.api.get("RoleBinding", "apps", "demo-pgbackrest").unwrap();
+    assert_eq!(binding["roleRef"]["name"], "demo-pgbackrest");
+    assert_eq!(binding["subjects"], json!([{ "kind": "ServiceAccount", "name": "db-account", "namespace": "apps" }]));
+    for object in [&role, &binding] {
+        assert_eq!(
+            object["metadata"]["ownerReferences"],
+            json!([{ "apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster", "name": "demo",
+                "uid": "0d1e2f3a-0000-4000-8000-000000000001", "controller": true, "blockOwnerDeletion": true }])
+        );
+    }
+    // Again: nothing is written.
+    operator.api.forget_requests();
+    assert_eq!(operator.pre(&cluster).await.unwrap(), Behavior::Continue);
+    assert!(operator.api.requests().iter().all(|it| it.verb == Verb::Get), "{:?}", operator.api.requests());
+    // Another account, another Archive.
+    cluster["spec"]["serviceAccountName"] = json!(null);
+    cluster["spec"]["plugins"][0]["parameters"]["pgbackrestObjectName"] = json!("other");
+    assert_eq!(operator.pre(&cluster).await.unwrap(), Behavior::Continue);
+    let binding = operator.api.get("RoleBinding", "apps", "demo-pgbackrest").unwrap();
+    assert_eq!(binding["subjects"][0]["name"], "demo");
+    let role = operator.api.get("Role", "apps", "demo-pgbackrest").unwrap();
+    assert_eq!(role["rules"], rules(&["old", "other"], &["old", "other"]));
+}
+
+#[tokio::test]
+async fn c34_what_the_original_made_is_taken_over() {
+    let operator = Operator::start().await;
+    operator.api.put(archive("own"));
+    let owner = json!([{ "apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster", "name": "demo", "controller": true,
+        "uid": "0d1e2f3a-0000-4000-8000-000000000001", "blockOwnerDeletion": true }]);
+    let metadata =
+        json!({ "name": "demo-pgbackrest", "namespace": "apps", "ownerReferences": owner, "labels": { "team": "a" } });
+    let old_rules = json!([
+        { "apiGroups": ["pgbackrest.cnpg.opera.com"], "verbs": ["get", "watch", "list"], "resources": ["archives"],
+          "resourceNames": ["own"] },
+        { "apiGroups": [""], "verbs": ["get", "watch", "list"], "resources": ["secrets"], "resourceNames": ["own"] },
+    ]);
+    operator.api.put(json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": old_rules }));
+    operator.api.put(
+        json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "demo-pgbackrest" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "demo", "namespace": "apps" }] }),
+    );
+    assert_eq!(operator.pre(&cluster_with(Some("own"), None, None)).await.unwrap(), Behavior::Continue);
+    let role = operator.api.get("Role", "apps", "demo-pgbackrest").unwrap();
+    assert_eq!(role["rules"], rules(&["own"], &["own"]));
+    assert_eq!(role["metadata"]["labels"]["team"], "a");
+    assert_eq!(role["metadata"]["labels"]["pgbackrest.cnpg.opera.com/cluster"], "demo");
+    assert_eq!(role["metadata"]["ownerReferences"], owner);
+}
+
+#[tokio::test]
+async fn c34_a_role_of_something_else_is_left_alone() {
+    let operator = Operator::start().await;
+    operator.api.put(archive("own"));
+    let cluster = cluster_with(Some("own"), None, None);
+    let role = |owner: Value| {
+        json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "rules": [],
+            "metadata": { "name": "demo-pgbackrest", "namespace": "apps", "ownerReferences": [owner] } })
+    };
+    let other = operator.api.put(role(json!({ "kind": "Deployment", "name": "x", "uid": "u", "controller": true })));
+    let error = operator.pre(&cluster).await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition);
+    assert!(error.message().contains("belongs to Deployment x"), "{error}");
+    assert_eq!(operator.api.get("Role", "apps", "demo-pgbackrest").unwrap(), other);
+    // The owner was an earlier Cluster of this name.
+    operator.api.put(role(json!({ "kind": "Cluster", "name": "demo", "uid": "earlier", "controller": true })));
+    assert_eq!(operator.pre(&cluster).await.unwrap(), Behavior::Continue);
+    let owners = operator.api.get("Role", "apps", "demo-pgbackrest").unwrap()["metadata"]["ownerReferences"].clone();
+    assert_eq!(owners.as_array().unwrap().len(), 1);
+    assert_eq!(owners[0]["uid"], cluster["metadata"]["uid"]);
+    // A binding to another role cannot be changed, and is not.
+    operator.api.put(json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": { "name": "demo-pgbackrest", "namespace": "apps" }, "subjects": [],
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "admin" } }));
+    let error = operator.pre(&cluster).await.unwrap_err();
+    assert!(error.message().contains("refers to ClusterRole admin"), "{error}");
+}
+
+#[tokio::test]
+async fn c34_a_change_in_between_is_met_with_a_fresh_object() {
+    let operator = Operator::start().await;
+    operator.api.put(archive("own"));
+    let cluster = cluster_with(Some("own"), None, None);
+    operator.api.inject(Rule::on(Verb::Create, "roles", Answer::Status(409)).times(2));
+    assert_eq!(operator.pre(&cluster).await.unwrap(), Behavior::Continue);
+    operator.api.heal();
+    operator.api.put(archive("other"));
+    operator.api.inject(Rule::on(Verb::Patch, "roles", Answer::Status(409)));
+    let error = operator.pre(&cluster_with(Some("other"), None, None)).await.unwrap_err();
+    assert_eq!(error.code(), Code::Aborted, "{error}");
+}
+
+#[tokio::test]
+async fn kg16_no_secret_means_no_rule_and_never_all_secrets() {
+    let operator = Operator::start().await;
+    let mut bare = archive("own");
+    bare["spec"]["configuration"]["repositories"][0].as_object_mut().unwrap().remove("s3Credentials");
+    operator.api.put(bare);
+    assert_eq!(operator.pre(&cluster_with(Some("own"), None, None)).await.unwrap(), Behavior::Continue);
+    let role = operator.api.get("Role", "apps", "demo-pgbackrest").unwrap();
+    assert_eq!(role["rules"], rules(&["own"], &[]));
+    let mut empty = archive("own");
+    empty["spec"]["configuration"]["repositories"] = json!([]);
+    operator.api.put(empty);
+    assert_eq!(operator.pre(&cluster_with(Some("own"), None, None)).await.unwrap(), Behavior::Continue);
+    // Every kind of Secret is named, once.
+    let mut full = archive("own");
+    let repository = &mut full["spec"]["configuration"]["repositories"][0];
+    repository["endpointCA"] = json!({ "name": "ca", "key": "k" });
+    repository["encryptionKey"] = json!({ "name": "key", "key": "k" });
+    repository["s3Credentials"]["accessKeyId"]["name"] = json!("");
+    operator.api.put(full);
+    assert_eq!(operator.pre(&cluster_with(Some("own"), None, None)).await.unwrap(), Behavior::Continue);
+    let role = operator.api.get("Role", "apps", "demo-pgbackrest").unwrap();
+    assert_eq!(role["rules"], rules(&["own"], &["ca", "key", "own"]));
+    for rule in role["rules"].as_array().unwrap() {
+        assert!(!rule["resourceNames"].as_array().unwrap().is_empty());
+        assert!(!rule.to_string().contains('*'));
+    }
+}

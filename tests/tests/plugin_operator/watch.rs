@@ -1,0 +1,85 @@
+//! The work in the background: what follows from a change of an Archive, and who does it.
+
+use std::time::Duration;
+
+use pgbr_plugin::operator::lease::{LEASE_NAME, while_leading};
+use pgbr_plugin::operator::objects::Objects;
+use pgbr_plugin::operator::refresh;
+use pgbr_testkit::kube_api::KubeApi;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::call::{Operator, client, quiet_log};
+use crate::objects::{archive, cluster_with};
+
+/// Waits until it holds, and fails after a while.
+async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("not within the time: {what}");
+}
+
+#[tokio::test]
+async fn kg26_a_changed_archive_renews_roles_and_shows_its_settings() {
+    let operator = Operator::start().await;
+    let api = &operator.api;
+    api.put(archive("own"));
+    operator.pre(&cluster_with(Some("own"), None, None)).await.unwrap();
+    let stop = CancellationToken::new();
+    let work = tokio::spawn(refresh::run(Objects::new(client(api)), quiet_log(), stop.clone()));
+    eventually("the status is written", || {
+        let status = &api.get("Archive", "apps", "own").unwrap()["status"];
+        status["repositories"][0]["verifyTLS"] == json!(true) && status["repositories"][0]["encryption"] == "none"
+    })
+    .await;
+    let secrets = || {
+        let role = api.get("Role", "apps", "demo-pgbackrest").unwrap();
+        let rules = role["rules"].as_array().unwrap().clone();
+        rules.into_iter().find(|it| it["resources"][0] == "secrets").unwrap()["resourceNames"].clone()
+    };
+    assert_eq!(secrets(), json!(["own"]));
+    let mut changed = api.get("Archive", "apps", "own").unwrap();
+    changed["spec"]["configuration"]["repositories"][0]["encryptionKey"] = json!({ "name": "cipher", "key": "k" });
+    changed["spec"]["configuration"]["repositories"][0]["disableVerifyTLS"] = json!(true);
+    api.put(changed.clone());
+    eventually("the role has the new Secret", || secrets() == json!(["cipher", "own"])).await;
+    eventually("the status shows it", || {
+        api.get("Archive", "apps", "own").unwrap()["status"]["repositories"][0]["verifyTLS"] == json!(false)
+    })
+    .await;
+    // The watch is lost, and what changed meanwhile is not.
+    api.expire_watches();
+    changed["spec"]["configuration"]["repositories"][0]["endpointCA"] = json!({ "name": "ca", "key": "k" });
+    api.put(changed);
+    eventually("the role follows after the loss", || secrets() == json!(["ca", "cipher", "own"])).await;
+    stop.cancel();
+    work.await.unwrap();
+}
+
+#[tokio::test]
+async fn one_process_works_and_the_next_takes_over() {
+    let api = KubeApi::start();
+    let lead = |me: &'static str, shutdown: CancellationToken| {
+        let client = client(&api);
+        tokio::spawn(async move {
+            let work = |stop: CancellationToken| async move { stop.cancelled().await };
+            while_leading(client, "cnpg-system", me, quiet_log(), shutdown, work).await;
+        })
+    };
+    let holder = || api.get("Lease", "cnpg-system", LEASE_NAME).map(|it| it["spec"]["holderIdentity"].clone());
+    let (first_end, second_end) = (CancellationToken::new(), CancellationToken::new());
+    let first = lead("first", first_end.clone());
+    eventually("the first leads", || holder() == Some(json!("first"))).await;
+    let second = lead("second", second_end.clone());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(holder(), Some(json!("first")));
+    first_end.cancel();
+    first.await.unwrap();
+    eventually("the second leads", || holder() == Some(json!("second"))).await;
+    second_end.cancel();
+    second.await.unwrap();
+}
