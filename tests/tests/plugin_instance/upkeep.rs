@@ -6,7 +6,7 @@ use pgbr_testkit::kube_api::{Answer, Rule, Verb};
 use pgbr_testkit::s3::{Fault, Rule as S3Rule};
 use serde_json::{Value, json};
 
-use crate::scene::{NAMESPACE, Primary, World, cluster};
+use crate::scene::{NAMESPACE, PLUGIN, Primary, World, cluster};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -93,7 +93,8 @@ fn kg23_kg25_the_archives_status_tells_what_is_wrong() {
     std::thread::sleep(Duration::from_millis(2500));
     let looks = world.api.requests();
     assert!(
-        looks.iter().any(|it| it.resource == "archives") && looks.iter().all(|it| it.verb == Verb::Get),
+        looks.iter().any(|it| it.resource == "archives")
+            && looks.iter().all(|it| matches!(it.verb, Verb::Get | Verb::List)),
         "{looks:?}"
     );
 
@@ -125,4 +126,146 @@ fn kg23_kg25_the_archives_status_tells_what_is_wrong() {
     world.api.deny(Verb::Patch, "archives/status");
     primary.server.sql("SELECT pg_create_restore_point('x')").unwrap();
     primary.server.archive_current_segment(LIMIT).unwrap();
+}
+
+/// A lease of the first repository of stanza `demo`.
+fn lease_name() -> String {
+    pgbr_plugin::lease::stanza_lease("store", "demo", 1)
+}
+
+fn lease_of(holder: &str, seconds: u32) -> Value {
+    json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": { "name": lease_name(), "namespace": NAMESPACE },
+        "spec": { "holderIdentity": holder, "leaseDurationSeconds": seconds },
+    })
+}
+
+fn holder(world: &World) -> Option<String> {
+    let lease = world.api.get("Lease", NAMESPACE, &lease_name())?;
+    lease["spec"]["holderIdentity"].as_str().map(str::to_owned)
+}
+
+fn backup_object(name: &str, label: &str, stanza: &str) -> Value {
+    json!({
+        "apiVersion": "postgresql.cnpg.io/v1", "kind": "Backup",
+        "metadata": { "name": name, "namespace": NAMESPACE },
+        "spec": { "cluster": { "name": "demo" }, "method": "plugin", "pluginConfiguration": { "name": PLUGIN } },
+        "status": {
+            "phase": "completed", "backupId": label, "pluginMetadata": { "archive": "store", "stanza": stanza },
+        },
+    })
+}
+
+/// One pod at a time backs up or expires; retention is applied without a backup; objects follow, and never many at once.
+#[test]
+fn kg18_kg19_kg20_kg22_leases_retention_and_backup_objects() {
+    let mut primary = Primary::in_world(World::new());
+    for (name, seconds) in
+        [("STATUS_INTERVAL_SECONDS", "1"), ("RETENTION_INTERVAL_SECONDS", "2"), ("LEASE_DURATION_SECONDS", "3")]
+    {
+        primary.pod.variables.push((name.to_owned(), seconds.to_owned()));
+    }
+    primary.pod.kill_sidecar();
+    let (world, caller, demo) = (&primary.world, primary.pod.caller(), cluster("demo-1"));
+    primary.server.archive_current_segment(LIMIT).unwrap();
+    // A Lease that its holder forsook is taken over, held during the backup and given back.
+    world.api.put(lease_of("demo-9", 2));
+    let first = caller.backup(&demo, "first", &[("type", "full")]).unwrap().backup_id;
+    eventually("the Lease is given back", || holder(world).is_none().then_some(()));
+    // One that is lost ends the work.
+    world.bucket.server().delay(Duration::from_millis(150));
+    std::thread::scope(|scope| {
+        let losing = scope.spawn(|| caller.backup(&demo, "losing", &[("type", "full")]).unwrap_err());
+        eventually("the backup runs", || (holder(world).as_deref() == Some("demo-1")).then_some(()));
+        world.api.put(lease_of("demo-2", 600));
+        let refused = losing.join().unwrap();
+        assert_eq!(refused.code(), tonic::Code::Aborted, "{refused:?}");
+        assert!(refused.message().contains("held by another pod"), "{refused:?}");
+    });
+    world.bucket.server().heal();
+    assert_eq!(holder(world).as_deref(), Some("demo-2"));
+    assert!(world.api.remove("Lease", NAMESPACE, &lease_name()));
+    // Without the right the primary is backed up all the same, and it is told; another pod is not.
+    world.api.deny(Verb::Get, "leases");
+    let second = caller.backup(&demo, "second", &[("type", "full")]).unwrap().backup_id;
+    told(world, "Exclusive", "False", "NoRight");
+    let refused = caller.backup(&cluster("demo-7"), "of-standby", &[]).unwrap_err();
+    assert!(refused.message().contains("only the primary"), "{refused:?}");
+    // Its retention is edited while nothing is backed up: without Leases nothing expires, with them it does.
+    for (name, label) in [("first", &first), ("second", &second)] {
+        world.api.put(backup_object(name, label, "demo"));
+    }
+    for (name, stanza) in [("gone", "demo"), ("elsewhere", "other")] {
+        world.api.put(backup_object(name, "20200101-000000F", stanza));
+    }
+    let mut archive = world.api.get("Archive", NAMESPACE, "store").unwrap();
+    archive["spec"]["configuration"]["repositories"][0]["retention"] = json!({ "full": 1, "history": 9999 });
+    world.api.put(archive);
+    let labels = || world.objects("backup/demo").iter().filter(|name| *name == "backup.manifest").count();
+    // One of three is missing, and goes; the neighbour's is none of ours.
+    let exists = |name: &str| world.api.get("Backup", NAMESPACE, name).is_some();
+    // The sidecar knows the primary again.
+    primary.server.sql("SELECT pg_create_restore_point('x')").unwrap();
+    primary.server.archive_current_segment(LIMIT).unwrap();
+    eventually("the object without a backup goes", || (!exists("gone")).then_some(()));
+    assert!(exists("first") && exists("second") && exists("elsewhere"));
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(labels(), 2);
+    world.api.heal();
+    eventually("the older backup expires and its object goes", || (!exists("first") && labels() == 1).then_some(()));
+    let applied = told(world, "RetentionApplied", "True", "Applied");
+    assert_eq!(applied["lastBackupLabel"], json!(second));
+    told(world, "Exclusive", "True", "Lease");
+    assert!(exists("second") && exists("elsewhere"));
+    // An error or a missing list is no empty list, and most of the objects at once are not removed.
+    for name in ["x", "y"] {
+        world.api.put(backup_object(name, "20200101-000000F", "demo"));
+    }
+    let kept = eventually("it is told that they are kept", || {
+        let events = world.api.list("Event");
+        events.into_iter().find(|event| event["reason"] == "BackupsMissing")
+    });
+    assert!(kept["note"].as_str().is_some_and(|note| note.starts_with("2 of 3 Backups")), "{kept}");
+    refuse(world);
+    world.api.put(backup_object("z", &second, "demo"));
+    world.api.put(backup_object("second-again", &second, "demo"));
+    std::thread::sleep(Duration::from_secs(3));
+    for name in ["second", "x", "y", "z"] {
+        assert!(exists(name), "{name}");
+    }
+}
+
+/// Nothing looks healthy that is not.
+#[test]
+fn kg25_metrics_without_wal_and_with_failing_wal_after_a_good_backup() {
+    let mut primary = eager(World::new());
+    let demo = cluster("demo-1");
+    refuse(&primary.world);
+    primary.server.sql("SELECT pg_create_restore_point('x'); SELECT pg_switch_wal()").unwrap();
+    let value = |primary: &Primary, name: &str| {
+        let samples = primary.pod.caller().metrics(&demo);
+        samples.into_iter().find(|(found, ..)| found.ends_with(name)).map(|(_, value, _)| value)
+    };
+    eventually("the failure is told", || value(&primary, "last_failed_archive_timestamp").filter(|at_s| *at_s > 1e9));
+    assert_eq!(value(&primary, "stanza_status"), Some(99.0));
+    assert!(value(&primary, "waiting_wal_files").is_some_and(|files| files > 0.0));
+    for unknown in ["last_wal_timestamp", "first_recoverability_point", "last_available_backup_timestamp"] {
+        assert_eq!(value(&primary, unknown), None, "{unknown}");
+    }
+    primary.world.bucket.server().heal();
+    let caller = primary.pod.caller();
+    caller.backup(&demo, "good", &[("type", "full")]).unwrap();
+    // The figures of the store are a minute old at most: a new process has new ones.
+    primary.pod.kill_sidecar();
+    assert_eq!(value(&primary, "stanza_status"), Some(0.0));
+    assert!(value(&primary, "last_wal_timestamp").is_some());
+    assert_eq!(value(&primary, "oldest_waiting_wal_age_seconds"), Some(0.0));
+    refuse(&primary.world);
+    primary.server.sql("SELECT pg_create_restore_point('x'); SELECT pg_switch_wal()").unwrap();
+    let (failed, age) = eventually("the age of the oldest file grows although the backup is good", || {
+        let age = value(&primary, "oldest_waiting_wal_age_seconds").filter(|age_s| *age_s >= 2.0)?;
+        Some((value(&primary, "last_failed_archive_timestamp")?, age))
+    });
+    assert!(failed > 1e9 && age < 60.0);
 }

@@ -28,6 +28,10 @@ pub struct Pod {
     pub plugin_sockets: PathBuf,
     /// `STATUS_INTERVAL_SECONDS`: how often the Archive's status is renewed when nothing happens.
     pub status_interval: Duration,
+    /// `RETENTION_INTERVAL_SECONDS`: how often retention is applied, a tenth more or less.
+    pub retention_interval: Duration,
+    /// `LEASE_DURATION_SECONDS`: after this long without renewal a repository is free for another pod.
+    pub lease_hold: Duration,
     /// Every variable.
     pub variables: Vec<(String, String)>,
 }
@@ -70,6 +74,8 @@ impl Pod {
             wal_volume: path("WAL_VOLUME_DIR", "/var/lib/postgresql/wal"),
             plugin_sockets: path("PLUGIN_SOCKET_DIR", "/plugins"),
             status_interval: seconds("STATUS_INTERVAL_SECONDS", 300)?,
+            retention_interval: seconds("RETENTION_INTERVAL_SECONDS", 1800)?,
+            lease_hold: seconds("LEASE_DURATION_SECONDS", 180)?,
             variables,
         })
     }

@@ -1,11 +1,15 @@
 //! What this process has seen: the newest definition of its Cluster, and how archiving and backups ended.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pgbr_repo::clock::{Clock, SystemClock};
 use tokio::sync::Notify;
 
 use crate::cluster::Cluster;
+
+/// Labels that are remembered; with more, all are forgotten: their objects stay.
+const LABELS_MAX: usize = 10_000;
 
 /// Shared by the services, which note, and the upkeep, which looks.
 #[derive(Debug, Default)]
@@ -27,6 +31,12 @@ pub struct Sight {
     pub archiving_fails: bool,
     /// The last failure of a backup.
     pub backup_failure: Option<Noted>,
+    /// How retention went last: `None` before the first time, with the reason when it failed.
+    pub retention: Option<Result<(), String>>,
+    /// Whether this pod may use Leases; `None` before it tried.
+    pub has_leases: Option<bool>,
+    /// Labels that this process saw expire.
+    pub expired: BTreeSet<String>,
     /// How many backups ended, well or not.
     pub backups_ended: u64,
 }
@@ -87,6 +97,31 @@ impl Seen {
         if let Some(failure) = failure {
             state.backup_failure = Some(Noted::now(failure));
         }
+        self.changed.notify_one();
+    }
+
+    /// Retention was applied, or not, for the reason that is given.
+    pub fn retention(&self, failure: Option<&str>) {
+        let outcome = failure.map_or(Ok(()), |failure| Err(failure.to_owned()));
+        let mut state = self.lock();
+        if state.retention.as_ref() != Some(&outcome) {
+            state.retention = Some(outcome);
+            self.changed.notify_one();
+        }
+    }
+
+    /// The API server let this pod use Leases, or said that it may not.
+    pub fn leases_denied(&self, is_denied: bool) {
+        self.lock().has_leases = Some(!is_denied);
+    }
+
+    /// These backups were expired by this process.
+    pub fn expired(&self, labels: BTreeSet<String>) {
+        let mut state = self.lock();
+        if state.expired.len() > LABELS_MAX {
+            state.expired.clear();
+        }
+        state.expired.extend(labels);
         self.changed.notify_one();
     }
 
