@@ -26,11 +26,6 @@ pub const ARCHIVE_SINGULAR: &str = "archive";
 /// The API group of Clusters and Backups.
 pub const CNPG_GROUP: &str = "postgresql.cnpg.io";
 
-/// The finalizer of Backups whose Archive says that their deletion expires the set.
-pub const BACKUP_FINALIZER: &str = "pgbackrest.cnpg.opera.com/backup";
-/// The annotation of an Archive that asks for it, with the value `enabled`.
-pub const DELETE_BACKUPS_ANNOTATION: &str = "pgbackrest.cnpg.opera.com/deleteBackups";
-
 /// K4: the plugin parameter that names an Archive in the Cluster's namespace.
 pub const PARAMETER_ARCHIVE: &str = "pgbackrestObjectName";
 /// K4: the plugin parameter that names the stanza.

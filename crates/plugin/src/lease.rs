@@ -160,13 +160,13 @@ mod tests {
             ..LeaseSpec::default()
         };
         let (short, hold) = (Duration::from_secs(1), Duration::from_secs(15));
-        let step = |spec: Option<&LeaseSpec>, unchanged| super::step(spec, "me", unchanged, hold);
-        assert_eq!(step(None, short), Step::Take);
-        assert_eq!(step(Some(&spec(None, None)), short), Step::Take);
-        assert_eq!(step(Some(&spec(Some("me"), Some(15))), short), Step::Take);
-        assert_eq!(step(Some(&spec(Some("you"), Some(15))), Duration::from_secs(14)), Step::Wait);
-        assert_eq!(step(Some(&spec(Some("you"), Some(15))), Duration::from_secs(15)), Step::Take);
-        assert_eq!(step(Some(&spec(Some("you"), Some(-1))), Duration::from_secs(14)), Step::Wait);
+        let decide = |spec: Option<&LeaseSpec>, unchanged| step(spec, "me", unchanged, hold);
+        assert_eq!(decide(None, short), Step::Take);
+        assert_eq!(decide(Some(&spec(None, None)), short), Step::Take);
+        assert_eq!(decide(Some(&spec(Some("me"), Some(15))), short), Step::Take);
+        assert_eq!(decide(Some(&spec(Some("you"), Some(15))), Duration::from_secs(14)), Step::Wait);
+        assert_eq!(decide(Some(&spec(Some("you"), Some(15))), Duration::from_secs(15)), Step::Take);
+        assert_eq!(decide(Some(&spec(Some("you"), Some(-1))), Duration::from_secs(14)), Step::Wait);
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn rules(archives: &[&str], secrets: &[&str]) -> Value {
             json!({ "apiGroups": [leases], "resources": ["leases"], "verbs": ["create"] }),
             json!({ "apiGroups": [leases], "resources": ["leases"], "resourceNames": [lease], "verbs": ["get", "update"] }),
             json!({ "apiGroups": ["postgresql.cnpg.io"], "resources": ["backups"],
-                "verbs": ["delete", "get", "list", "patch"] }),
+                "verbs": ["delete", "get", "list"] }),
         ]);
     }
     json!(rules)

@@ -59,7 +59,7 @@ fn upkeep_rules(cluster: &Cluster, archives: &BTreeMap<String, ArchiveSpec>) -> 
     }
     // The operator can give no right that it does not have: in another group the administrator has to.
     if cluster.api_version.is_empty() || cluster.api_version.split('/').next() == Some(ids::CNPG_GROUP) {
-        rules.push(nameless(ids::CNPG_GROUP, "backups", &["delete", "get", "list", "patch"]));
+        rules.push(nameless(ids::CNPG_GROUP, "backups", &["delete", "get", "list"]));
     }
     rules
 }

@@ -174,7 +174,8 @@ impl Metrics {
             let read = this.read(&cluster).await;
             let mut state = this.state.lock().unwrap_or_else(PoisonError::into_inner);
             // An Archive or a Secret that cannot be read leaves nothing to read the repositories with.
-            state.samples = read.unwrap_or_else(|_| vec![sample(&STANZA_STATUS, 99, &[cluster.name.clone()])]);
+            state.samples =
+                read.unwrap_or_else(|_| vec![sample(&STANZA_STATUS, 99, std::slice::from_ref(&cluster.name))]);
             state.read = Some(Instant::now());
             state.reading = false;
         });

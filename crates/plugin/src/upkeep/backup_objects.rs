@@ -26,8 +26,6 @@ pub struct BackupObject {
     pub uid: String,
     /// `metadata.resourceVersion`
     pub version: String,
-    /// `metadata.finalizers`
-    pub finalizers: Vec<String>,
     /// Somebody deleted it, and it waits for its finalizers.
     pub is_deleting: bool,
     /// The label of its backup.
@@ -37,11 +35,6 @@ pub struct BackupObject {
 }
 
 impl BackupObject {
-    /// Whether our finalizer holds it.
-    pub fn is_held(&self) -> bool {
-        self.finalizers.iter().any(|finalizer| finalizer == ids::BACKUP_FINALIZER)
-    }
-
     /// A finished Backup of this cluster, by this plugin, for all it says in this place.
     fn of(object: &DynamicObject, cluster: &str, archive: &str, stanza: &str) -> Option<Self> {
         let text = |path: &str| object.data.pointer(path).and_then(Value::as_str);
@@ -58,7 +51,6 @@ impl BackupObject {
             name: object.metadata.name.clone().unwrap_or_default(),
             uid: object.metadata.uid.clone().unwrap_or_default(),
             version: object.metadata.resource_version.clone().unwrap_or_default(),
-            finalizers: object.metadata.finalizers.clone().unwrap_or_default(),
             is_deleting: object.metadata.deletion_timestamp.is_some(),
             label: label.to_owned(),
             place,
