@@ -157,6 +157,14 @@ fn backup_object(name: &str, label: &str, stanza: &str) -> Value {
     })
 }
 
+/// What the operator lets the pods of this cluster do.
+fn rights(world: &World, cluster: &Value) -> Value {
+    let cluster = pgbr_plugin::cluster::Cluster::parse(cluster.to_string().as_bytes()).unwrap();
+    let spec = world.api.get("Archive", NAMESPACE, "store").unwrap()["spec"].clone();
+    let archives = [("store".to_owned(), serde_json::from_value(spec).unwrap())].into();
+    json!(pgbr_plugin::patch::rbac::role(&cluster, &archives).unwrap().rules)
+}
+
 /// One pod at a time backs up or expires; retention is applied without a backup; objects follow, and never many at once.
 #[test]
 fn kg18_kg19_kg20_kg22_leases_retention_and_backup_objects() {
@@ -212,7 +220,9 @@ fn kg18_kg19_kg20_kg22_leases_retention_and_backup_objects() {
     assert!(exists("first") && exists("second") && exists("elsewhere"));
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(labels(), 2);
+    // From here on with the rights of the cluster's Role and no others.
     world.api.heal();
+    world.api.enforce(&rights(world, &demo));
     eventually("the older backup expires and its object goes", || (!exists("first") && labels() == 1).then_some(()));
     let applied = told(world, "RetentionApplied", "True", "Applied");
     assert_eq!(applied["lastBackupLabel"], json!(second));

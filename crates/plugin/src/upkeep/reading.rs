@@ -101,3 +101,37 @@ async fn contents(repository: &Repository, context: &Context) -> Result<Contents
     }
     Ok(contents)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kg19_labels_are_complete_only_when_every_repository_has_told_its_list() {
+        let listed = || Ok(Contents { backups: Some(Vec::new()), ..Contents::default() });
+        let complete = |outcomes: Vec<Result<Contents, Error>>| {
+            let repositories =
+                outcomes.into_iter().zip(1..).map(|(outcome, number)| RepositoryReading { number, outcome }).collect();
+            Reading { repositories }.complete_labels().is_some()
+        };
+        assert!(complete(vec![listed()]) && complete(vec![listed(), listed()]));
+        assert!(!complete(vec![]));
+        assert!(!complete(vec![listed(), Ok(Contents::default())]), "without a list");
+        assert!(!complete(vec![listed(), Err(Error::new(ErrorKind::Service, "no answer"))]));
+    }
+
+    #[test]
+    fn kg20_the_archive_of_another_cluster_is_recognised() {
+        let of = |system| Contents { system_id: system, ..Contents::default() };
+        let reading = |systems: &[Option<SystemId>]| Reading {
+            repositories: systems
+                .iter()
+                .zip(1..)
+                .map(|(system, number)| RepositoryReading { number, outcome: Ok(of(*system)) })
+                .collect(),
+        };
+        let (own, other) = (SystemId(7), SystemId(8));
+        assert_eq!(reading(&[Some(own), None]).foreign_system(own), None);
+        assert_eq!(reading(&[Some(own), Some(other)]).foreign_system(own), Some(other));
+    }
+}
