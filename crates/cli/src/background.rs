@@ -4,12 +4,19 @@
 //! child of PostgreSQL: it takes a session of its own ([`detach`]) and its parent does not wait for it.
 
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use pgbr_config::render;
 use pgbr_repo::error::ErrorKind;
 
 use crate::exit::Failure;
 use crate::session::Session;
+
+/// How long a background half stays when there is nothing to do.
+pub const IDLE_MAX: Duration = Duration::from_secs(5);
+
+/// How often it looks whether there is.
+pub const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Starts the background half of the session's command and returns at once.
 pub fn start(session: &Session, parameters: &[String]) -> Result<(), Failure> {

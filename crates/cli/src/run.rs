@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pgbr_config::command::LockType;
-use pgbr_config::{Command, HostFiles, Invocation, Parsed, Role, opt, render};
+use pgbr_config::{Command, HostFiles, Invocation, Parsed, Role, Source, opt, render};
 use pgbr_repo::clock::{Random, SystemRandom};
 use pgbr_repo::error::{Error, ErrorKind};
 use pgbr_repo::progress::{Level, Reporter};
@@ -148,7 +148,9 @@ fn configure_log(logger: &Logger, parsed: &Parsed) {
 fn open_log_file(logger: &Logger, command: Command, parsed: &Parsed) {
     let options = &parsed.options;
     let facts = command.facts();
-    let wanted = facts.log_file && (!facts.command.has_background() || parsed.role == Role::Async);
+    // As the original's `cfgLogFile`: a level that was asked for with the command is meant for it.
+    let asked = matches!(options.source(opt::LOG_LEVEL_FILE), Some(Source::Argument | Source::Environment));
+    let wanted = facts.log_file || asked || parsed.role == Role::Async;
     if !wanted || options.string_id(opt::LOG_LEVEL_FILE) == Some("off") {
         return;
     }

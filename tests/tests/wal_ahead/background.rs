@@ -272,3 +272,183 @@ fn ge06_ge07_ge13_what_lies_in_the_spool_is_checked() {
     assert!(delivered.as_ref() == Some(&whole));
     assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }
+
+impl Site {
+    /// Segments of a WAL that goes on and on, in the archive.
+    fn archive_many(&self, count: u32) -> Vec<String> {
+        let header = fs::read(self.wal(self.first())).unwrap();
+        let names: Vec<String> = (0x20..0x20 + count).map(|number| format!("0000000100000000{number:08X}")).collect();
+        for (number, name) in (0x20_u64..).zip(&names) {
+            let mut bytes = header.clone();
+            bytes[8..16].copy_from_slice(&(number << 20).to_le_bytes());
+            user::write_file(&self.wal(name), bytes).unwrap();
+            assert_code(&self.push(ours(), name, &[]), 0);
+        }
+        names
+    }
+
+    /// Fetches a segment through the queue, whole.
+    #[track_caller]
+    fn get_ahead(&self, engine: &Engine, name: &str) -> Outcome {
+        if engine.name() != ours().name() {
+            // Alone too, commands of the original that follow each other at once now and then hold the lock together: one of
+            // them locks the file that another has just removed.
+            self.settle();
+        }
+        let (outcome, delivered) = self.get(engine, name, ASYNC);
+        assert_code(&outcome, 0);
+        assert!(delivered == Some(fs::read(self.wal(name)).unwrap()), "{name}");
+        outcome
+    }
+
+    /// Waits until nobody works on the queue, nor is about to.
+    #[track_caller]
+    fn settle(&self) {
+        let mut free = 0;
+        wait_until("nobody fetches", || {
+            free = if fs::symlink_metadata(self.lock()).is_err() { free + 1 } else { 0 };
+            free == 5
+        });
+    }
+
+    /// How many background halves of `archive-get` have written to the log.
+    fn background_gets(&self) -> usize {
+        let log = self.folder.path().join("backrest/log/demo-archive-get-async.log");
+        let log = fs::read_to_string(log).unwrap_or_default();
+        log.matches("archive-get:async command begin").count()
+    }
+
+    /// Whether a background half of ours lives that stays with its queue.
+    fn somebody_stays(&self) -> bool {
+        let path = self.folder.path().join("backrest/spool/archive/demo/in.ahead/coming");
+        fs::File::open(path).is_ok_and(|file| file.try_lock_shared().is_err())
+    }
+
+    /// The one process that names this site's configuration.
+    fn background_process(&self) -> String {
+        let conf = self.conf.path().display().to_string();
+        let named = |process: &fs::DirEntry| {
+            let line = fs::read(process.path().join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&conf)
+        };
+        let all = fs::read_dir("/proc").unwrap().map(Result::unwrap).filter(named);
+        let names: Vec<String> = all.map(|process| process.file_name().into_string().unwrap()).collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+        names[0].clone()
+    }
+
+    fn with_queue_of(queue: &str) -> Self {
+        let mut site = Self::with_stanza(1);
+        site.conf.global("archive-get-queue-max", queue).unwrap().global("log-level-file", "info").unwrap();
+        site
+    }
+}
+
+/// One background half serves a whole recovery, holds no lock while it waits, and goes when nobody asks any more.
+#[test]
+fn one_background_half_stays_with_the_queue_and_goes_when_idle() {
+    let site = Site::with_queue_of("4MiB");
+    let names = site.archive_many(16);
+    for (index, name) in names.iter().enumerate() {
+        assert!(site.get_ahead(ours(), name).text().contains("asynchronously"), "{name}");
+        if index == 0 {
+            wait_until("the queue is full", || site.markers("in") == names[1..5]);
+            wait_until("the lock is free", || fs::symlink_metadata(site.lock()).is_err());
+        }
+        if index == 11 {
+            // Up to here it has met no end.
+            assert_eq!(site.background_gets(), 1);
+        }
+        if index == 6 {
+            // A recovery that is busy for a while: without a command nothing more is fetched.
+            wait_until("the queue is full again", || site.markers("in") == names[7..11]);
+            std::thread::sleep(Duration::from_millis(100));
+            assert_eq!(site.markers("in"), names[7..11]);
+            assert!(site.somebody_stays() && fs::symlink_metadata(site.lock()).is_err());
+        }
+    }
+    // Behind the end it is as ever.
+    let (outcome, delivered) = site.get(ours(), "000000010000000000000030", ASYNC);
+    assert_code(&outcome, MISSING);
+    assert_eq!(delivered, None);
+    site.get_ahead(ours(), &names[0]);
+    wait_until("it went", || !site.somebody_stays());
+    assert!(fs::symlink_metadata(site.lock()).is_err());
+    // What it left is used, and a queue that nobody fills is filled.
+    for name in &names[1..8] {
+        site.get_ahead(ours(), name);
+    }
+}
+
+/// While ours stays, the original takes from its queue, goes to another place of WAL, and comes back.
+#[test]
+fn the_original_is_served_by_the_queue_of_one_that_stays() {
+    let site = Site::with_queue_of("4MiB");
+    let names = site.archive_many(24);
+    for release in [&stock::all()[0], stock::newest()] {
+        let original = &release.engine;
+        let begun = Instant::now();
+        site.get_ahead(ours(), &names[0]);
+        wait_until("the queue is full", || site.markers("in").len() >= 3);
+        assert!(site.somebody_stays());
+        for name in &names[1..6] {
+            site.get_ahead(original, name);
+        }
+        // Elsewhere: forward, back, and in turns with ours.
+        for (index, engine) in [(16, original), (17, ours()), (18, original), (2, original), (3, ours()), (4, original)]
+        {
+            site.get_ahead(engine, &names[index]);
+        }
+        for (index, name) in names.iter().enumerate().skip(8) {
+            site.get_ahead(if index % 2 == 0 { original } else { ours() }, name);
+        }
+        assert!(begun.elapsed() < WAIT, "{}: somebody waited for a lock", original.name());
+        wait_until("it went", || !site.somebody_stays());
+    }
+}
+
+/// Killed with segments on their way, it has promised nothing that anybody waits for.
+#[test]
+fn ge08_a_killed_background_half_is_not_waited_for() {
+    let site = Site::with_queue_of("4MiB");
+    let names = site.archive_many(8);
+    site.get_ahead(ours(), &names[0]);
+    let coming = site.spool("in.ahead").join("coming");
+    wait_until("it stays", || site.somebody_stays());
+    let process = site.background_process();
+    assert!(std::process::Command::new("kill").args(["-KILL", &process]).status().unwrap().success());
+    wait_until("it is gone", || !site.somebody_stays());
+    // As if it had been killed a moment earlier.
+    user::write_file(&coming, format!("{}\n{}\n", names[1], names[7])).unwrap();
+    fs::remove_dir_all(site.spool("in")).unwrap();
+    user::create_dir(&site.spool("in")).unwrap();
+    user::write_file(&site.spool("in").join(format!("{}.pgbackrest.tmp", names[1])), "half").unwrap();
+    let begun = Instant::now();
+    for name in &names[1..] {
+        site.get_ahead(ours(), name);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+/// Files in the spool that nobody of us wrote.
+#[test]
+fn hi16_forged_markers_acknowledge_nothing() {
+    let site = Site::ready();
+    let out = site.spool("out");
+    for folder in out.ancestors().take(4).collect::<Vec<_>>().into_iter().rev() {
+        user::create_dir(folder).ok();
+    }
+    let names = site.segments.clone();
+    // Too large for any marker, empty where a code must be, a name of two lines, and one of a success.
+    user::write_file(&out.join(format!("{}.ok", names[0])), "").unwrap();
+    fs::OpenOptions::new().write(true).open(out.join(format!("{}.ok", names[0]))).unwrap().set_len(1 << 30).unwrap();
+    user::write_file(&out.join(format!("{}.error", names[1])), "").unwrap();
+    user::write_file(&out.join("0000\n0001.ok"), "").unwrap();
+    user::write_file(&out.join(format!("{}.ok", names[2])), "").unwrap();
+    for name in &names {
+        // What is reported is tried again by PostgreSQL.
+        let archived = (0..3).any(|_| site.archive(ours(), name).exit_code == Some(0));
+        let stored = site.objects().iter().any(|path| path.to_string_lossy().contains(name));
+        assert!(archived && stored, "{name}: archived {archived}, stored {stored}");
+    }
+}

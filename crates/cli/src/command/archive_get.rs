@@ -2,21 +2,23 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use pgbr_config::opt;
 use pgbr_repo::command::archive::ClusterIdentity;
+use pgbr_repo::command::archive::coming::{self, Announced, Coming, Next};
 use pgbr_repo::command::archive::get::{GetRequest, Got, get};
-use pgbr_repo::command::archive::get_ahead::{self, GetAheadOptions};
+use pgbr_repo::command::archive::get_ahead::{self, GetAhead, GetAheadOptions, Round};
 use pgbr_repo::command::archive::spool::{OK, Spool, Status};
 use pgbr_repo::error::ErrorKind;
-use pgbr_repo::postgres::{ControlFile, WalFileName, WalSegmentName};
+use pgbr_repo::postgres::{ControlFile, WalFileName, WalSegmentName, WalSegmentSize};
 use pgbr_repo::progress::Context;
 use pgbr_repo::resident::protocol::Work;
 
 use super::wal_path;
 use crate::background;
 use crate::exit::{Failure, Outcome};
-use crate::lock::{LockType, is_there};
+use crate::lock::{LockType, Locks, is_there};
 use crate::resident;
 use crate::session::Session;
 use crate::waiting::Waiting;
@@ -25,6 +27,12 @@ use crate::waiting::Waiting;
 /// "there is no such file", ends recovery and opens the cluster; above, it stops (`RestoreArchivedFile` in its
 /// `xlogarchive.c`).
 const RECOVERY_STOP: u8 = 200;
+
+/// How long the background half stays at most: as long as archive.info is believed.
+const LIFE_MAX: Duration = Duration::from_secs(60);
+
+/// How long a background half may take until it says what it fetches.
+const START_MAX: Duration = Duration::from_millis(200);
 
 /// Fetches one file.
 pub async fn run(session: &Session) -> Result<Outcome, Failure> {
@@ -132,13 +140,15 @@ async fn fetch_ahead(
     let name = segment.to_string();
     let queue_max_bytes = session.options().size_bytes(opt::ARCHIVE_GET_QUEUE_MAX).unwrap_or(0);
     let mut waiting = Waiting::new(session.options().require(opt::ARCHIVE_TIMEOUT)?);
-    let mut started = false;
+    let mut started: Option<Waiting> = None;
     loop {
         let first = !waiting.began();
+        // Before the segment: what is not on its way any more has come.
+        let ahead = Announced::of(&spool);
         let retry_missing = first && session.options().boolean(opt::ARCHIVE_MISSING_RETRY);
         // Looked for before its marker: the marker with the warnings is there before the segment.
         let found = is_there(&spool.path(&name))? && usable(session, &spool, segment, request)?;
-        match spool.status(&name)? {
+        match spool.status_or_tidy(&name, &session.context)? {
             Some(Status::Done { warning, .. }) => {
                 spool.remove(&format!("{name}{OK}"))?;
                 if let Some(warning) = warning.filter(|_| found || !retry_missing) {
@@ -153,25 +163,33 @@ async fn fetch_ahead(
             _ => {}
         }
         if found {
+            if ahead.is_some() {
+                coming::take(&spool, segment);
+            }
             deliver(&spool.path(&name), destination)?;
             session.context.info(format!("found {name} in the archive asynchronously"));
         }
-        let enough = found && get_ahead::is_half_full(&spool.list()?, request.segment_size, queue_max_bytes);
-        if !started && !enough {
+        let enough = found
+            && (ahead.is_some_and(|ahead| ahead.follows(segment))
+                || get_ahead::is_half_full(&spool.list()?, request.segment_size, queue_max_bytes));
+        let on_its_way = !found && ahead.is_some_and(|ahead| ahead.brings(segment, request.segment_size));
+        if started.is_none() && !enough && !on_its_way {
             let next = if found { segment.next(request.segment_size) } else { Some(segment) };
-            started = match next {
-                Some(next) => start(session, &spool, &name, next, request, queue_max_bytes)?,
-                None => false,
-            };
+            if let Some(next) = next
+                && start(session, &spool, &name, next, request, queue_max_bytes)?
+            {
+                started = Some(Waiting::new(START_MAX));
+            }
         }
         if found {
             return Ok(Outcome::Done);
         }
         // Nobody is about to bring it: another's background half works on something else, or ours is gone.
-        if !first && !session.owns_lock(LockType::Archive)? {
+        let is_starting = started.as_ref().is_some_and(|started| !started.is_over());
+        if !first && !on_its_way && !is_starting && !session.owns_lock(LockType::Archive)? {
             return fetch_now(session, request, destination).await;
         }
-        if !waiting.more().await {
+        if !(if on_its_way { waiting.more_at(background::LOOK_EVERY).await } else { waiting.more().await }) {
             return Err(Failure::new(
                 ErrorKind::ArchiveTimeout,
                 format!(
@@ -238,30 +256,99 @@ fn start(
     Ok(true)
 }
 
-/// The background half: fetches the segments that it was started for.
+/// The background half: fetches the segments that it was started for, and those behind them as long as they are taken. It
+/// holds the lock while it fetches and not while it waits, so that nobody waits for it; when another takes over, it goes.
 pub async fn run_background(session: &Session) -> Result<Outcome, Failure> {
     background::detach();
-    let _locks = session.lock(&[LockType::Archive])?;
+    let mut locks = session.lock(&[LockType::Archive])?;
     let spool = Spool::get(&session.spool_path()?, &session.stanza()?);
-    match fetch_queue(session, &spool).await {
-        Ok(()) => Ok(Outcome::Done),
-        Err(failure) => {
-            spool.write_error(None, failure.code, &failure.message)?;
-            Err(failure)
+    let mut life = Waiting::new(LIFE_MAX);
+    let mut queue = match Queue::open(session, &spool).await {
+        Ok(queue) => queue,
+        Err(failure) => return Err(noted(&spool, failure)),
+    };
+    loop {
+        let round = queue.round(session).await.map_err(|failure| noted(&spool, failure))?;
+        drop(locks);
+        // What is missing, or went wrong, is looked at by the next command that asks for it, which starts a new process.
+        if round == Round::Ended || life.is_over() {
+            return Ok(Outcome::Done);
+        }
+        match queue.next_work(session, &mut life).await? {
+            Some(taken) => locks = taken,
+            None => return Ok(Outcome::Done),
         }
     }
 }
 
-async fn fetch_queue(session: &Session, spool: &Spool) -> Result<(), Failure> {
-    let names = session.parsed.parameters.iter().map(|name| {
-        WalSegmentName::parse(name).map_err(|error| Failure::new(ErrorKind::ParamInvalid, error.to_string()))
-    });
-    let segments = names.collect::<Result<Vec<_>, _>>()?;
-    let control = session.control_file(&session.require_pg_path()?)?;
-    let options = GetAheadOptions {
-        cluster: ClusterIdentity { version: control.version(), system_id: control.system_id() },
-        segment_size: control.wal_segment_size(),
-        workers: session.workers(),
-    };
-    Ok(get_ahead::fetch(&session.repositories()?, spool, &segments, &options, &session.context).await?)
+/// The failure, after it was left for who waits.
+fn noted(spool: &Spool, failure: Failure) -> Failure {
+    match spool.write_error(None, failure.code, &failure.message) {
+        Ok(()) => failure,
+        Err(error) => error.into(),
+    }
+}
+
+/// The segments that the background half works on.
+struct Queue<'a> {
+    spool: &'a Spool,
+    ahead: GetAhead<'a>,
+    /// `None` while another that waits has it: then this one does not stay.
+    coming: Option<Coming>,
+    segments: Vec<WalSegmentName>,
+    segment_size: WalSegmentSize,
+    max_bytes: u64,
+}
+
+impl<'a> Queue<'a> {
+    async fn open(session: &Session, spool: &'a Spool) -> Result<Self, Failure> {
+        let names = session.parsed.parameters.iter().map(|name| {
+            WalSegmentName::parse(name).map_err(|error| Failure::new(ErrorKind::ParamInvalid, error.to_string()))
+        });
+        let segments = names.collect::<Result<Vec<_>, _>>()?;
+        let coming = Coming::hold(spool)?;
+        if let (Some(coming), Some(first), Some(last)) = (&coming, segments.first(), segments.last()) {
+            coming.announce(Some(*first), *last)?;
+        }
+        let control = session.control_file(&session.require_pg_path()?)?;
+        let options = GetAheadOptions {
+            cluster: ClusterIdentity { version: control.version(), system_id: control.system_id() },
+            segment_size: control.wal_segment_size(),
+            workers: session.workers(),
+        };
+        let ahead = GetAhead::open(&session.repositories()?, spool, options, &session.context).await?;
+        let max_bytes = session.options().size_bytes(opt::ARCHIVE_GET_QUEUE_MAX).unwrap_or(0);
+        Ok(Self { spool, ahead, coming, segments, segment_size: options.segment_size, max_bytes })
+    }
+
+    async fn round(&mut self, session: &Session) -> Result<Round, Failure> {
+        Ok(self.ahead.round(&self.segments, self.coming.as_ref(), &session.context).await?)
+    }
+
+    /// Waits until segments were taken and takes the lock for those that follow; `None` when none was for a while, or
+    /// somebody else sees to the queue.
+    async fn next_work(&mut self, session: &Session, life: &mut Waiting) -> Result<Option<Locks>, Failure> {
+        let Some(last) = self.segments.last().copied() else { return Ok(None) };
+        let mut idle = Waiting::new(background::IDLE_MAX);
+        while self.coming.is_some() && !life.is_over() && !session.context.cancel.is_cancelled() {
+            match self.plan(last)? {
+                Next::Leave => return Ok(None),
+                Next::Fetch(_) => break,
+                Next::Wait if !idle.more_at(background::LOOK_EVERY).await => return Ok(None),
+                Next::Wait => {}
+            }
+        }
+        let Some(locks) = session.try_lock(&[LockType::Archive])? else { return Ok(None) };
+        // Anew: until now somebody else may have held it and made the queue his own.
+        let Next::Fetch(need) = self.plan(last)? else { return Ok(None) };
+        self.segments = need;
+        Ok(Some(locks))
+    }
+
+    fn plan(&self, last: WalSegmentName) -> Result<Next, Failure> {
+        // In this order: who takes a segment says so before.
+        let actual = self.spool.list()?;
+        let taken = coming::taken(self.spool);
+        Ok(coming::plan_next(last, taken, self.segment_size, self.max_bytes, &actual))
+    }
 }

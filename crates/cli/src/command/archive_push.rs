@@ -22,10 +22,7 @@ use crate::resident;
 use crate::session::Session;
 use crate::waiting::Waiting;
 
-/// How long the background half stays when there is nothing to push.
-const IDLE_MAX: Duration = Duration::from_secs(5);
-
-/// How long it stays at most: its options are as old as it is.
+/// How long the background half stays at most: its options are as old as it is.
 const LIFE_MAX: Duration = Duration::from_secs(300);
 
 /// Archives one file.
@@ -73,7 +70,7 @@ async fn wait_for_push(session: &Session, source: &WalSource) -> Result<Outcome,
     let mut waiting = Waiting::new(session.options().require(opt::ARCHIVE_TIMEOUT)?);
     let mut started = false;
     loop {
-        match spool.status(&name)? {
+        match spool.status_or_tidy(&name, &session.context)? {
             Some(Status::Done { code, warning }) => {
                 return acknowledge(session, source, &spool, code, warning).await;
             }
@@ -207,7 +204,7 @@ async fn next_work(
     directory: &Path,
     life: &mut Waiting,
 ) -> Result<Option<Locks>, Failure> {
-    let mut idle = Waiting::new(IDLE_MAX);
+    let mut idle = Waiting::new(background::IDLE_MAX);
     while !life.is_over() {
         if session.context.cancel.is_cancelled() || session.test_stop().is_err() {
             return Ok(None);
@@ -218,7 +215,7 @@ async fn next_work(
         if !files.is_empty() {
             return session.try_lock(&[LockType::Archive]);
         }
-        if !idle.more_at(Duration::from_millis(5)).await {
+        if !idle.more_at(background::LOOK_EVERY).await {
             return Ok(None);
         }
     }

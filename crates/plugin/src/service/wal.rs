@@ -434,6 +434,7 @@ impl proto::wal_server::Wal for Wal {
         let request = request.into_inner();
         let file = request.source_file_name.clone();
         let archived = self.archive_file(request).await.map(|()| proto::WalArchiveResult {});
+        self.surroundings.seen.archived(&file, archived.as_ref().err().map(Failure::text).as_deref());
         self.answer("Failed to archive WAL file", &file, archived)
     }
 

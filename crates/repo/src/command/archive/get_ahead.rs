@@ -3,12 +3,14 @@
 //!
 //! A timeline is never crossed, and nothing is fetched behind the first segment that is missing.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 
 use futures_util::{StreamExt, stream};
 
 use super::ClusterIdentity;
+use super::coming::Coming;
 use super::delivery::Delivery;
 use super::get::{self, Found, GetRequest, Got, Sources};
 use super::source::read_full;
@@ -31,7 +33,7 @@ pub struct QueuePlan {
 /// The plan for a queue that should hold `queue_max_bytes` of WAL from `first` on, at least two segments, and holds the
 /// files `actual`.
 pub fn plan_queue(first: WalSegmentName, size: WalSegmentSize, queue_max_bytes: u64, actual: &[String]) -> QueuePlan {
-    let total = (queue_max_bytes / u64::from(size.bytes())).max(2);
+    let total = queue_segments(size, queue_max_bytes);
     let mut ideal = vec![first];
     while (ideal.len() as u64) < total
         && let Some(next) = ideal.last().and_then(|last| last.next(size))
@@ -46,6 +48,11 @@ pub fn plan_queue(first: WalSegmentName, size: WalSegmentSize, queue_max_bytes: 
     });
     let need = ideal.iter().zip(&wanted).filter(|(_, name)| !actual.contains(name)).map(|(segment, _)| *segment);
     QueuePlan { remove: remove.cloned().collect(), need: need.collect() }
+}
+
+/// How many segments a queue of `queue_max_bytes` holds: with fewer than two nothing would come ahead.
+pub(super) fn queue_segments(size: WalSegmentSize, queue_max_bytes: u64) -> u64 {
+    (queue_max_bytes / u64::from(size.bytes())).max(2)
 }
 
 /// Whether the spool holds more than half of what it should.
@@ -116,79 +123,136 @@ pub struct GetAheadOptions {
     pub workers: usize,
 }
 
-/// Fetches `segments` into the spool and notes there what became of each.
-///
-/// # Errors
-/// What concerns all segments. The caller notes it in the spool.
-pub async fn fetch(
-    repositories: &[Repository],
-    spool: &Spool,
-    segments: &[WalSegmentName],
-    options: &GetAheadOptions,
-    context: &Context,
-) -> Result<()> {
-    let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
-        return Err(Error::new(ErrorKind::ParamInvalid, "at least one wal segment is required"));
-    };
-    let to = if segments.len() == 1 { String::new() } else { format!("...{last}") };
-    context.info(format!("get {} WAL file(s) from archive: {first}{to}", segments.len()));
-    let sources = Sources::open(repositories, options.cluster, context).await?;
-    // One listing for all. What it does not show, or could not, is asked for by name.
-    let known = sources.find_all(segments).await.unwrap_or_default();
-    // Until the first that is missing: what follows may be another cluster's, or come later.
-    let mut missing = None;
-    let mut running = std::pin::pin!(
-        stream::iter(segments)
-            .map(|segment| {
-                let (sources, known) = (&sources, known.get(segment));
-                async move { (*segment, fetch_one(sources, known, spool, *segment, options, context).await) }
-            })
-            .buffered(options.workers.max(1))
-    );
-    while let Some((segment, got)) = running.next().await {
-        context.check_cancelled()?;
-        match got {
-            Ok(Got::Found { repository, archive_id }) => {
-                let text = format!("found {segment} in the {repository}: {archive_id} archive");
-                context.reporter.message(Level::Detail, 1, &text);
-            }
-            Ok(Got::Missing { .. }) => {
-                missing = Some(segment);
-                break;
-            }
-            Err(error) => {
-                context.reporter.message(Level::Warn, 1, &error.listed());
-                spool.write_error(Some(&segment.to_string()), error.kind().code(), error.message())?;
-                // Nothing behind it is of use before this one is.
-                break;
-            }
-        }
-    }
-    if let Some(segment) = missing {
-        context.detail(format!("unable to find {segment} in the archive"));
-        // The last act: who waits for it may start the next background process at once.
-        spool.write_ok(&segment.to_string(), &[])?;
-    }
-    Ok(())
+/// How a round ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Round {
+    /// Every segment is in the spool.
+    Done,
+    /// One is missing or failed, and those behind it were left: another process is to look at it anew, when it is asked for.
+    Ended,
 }
 
-async fn fetch_one(
-    sources: &Sources,
-    known: Option<&Vec<Found>>,
-    spool: &Spool,
-    segment: WalSegmentName,
-    options: &GetAheadOptions,
-    context: &Context,
-) -> Result<Got> {
-    let request = GetRequest {
-        name: WalFileName::Segment(segment),
-        cluster: options.cluster,
-        segment_size: options.segment_size,
-    };
-    let path = spool.path(&segment.to_string());
-    match known {
-        Some(known) if sources.is_complete() => get::get_found(sources, known, request, &path, context).await,
-        _ => get::get_from(sources, request, &path, context).await,
+/// The background half, with what it knows of the repositories.
+#[derive(Debug)]
+pub struct GetAhead<'a> {
+    spool: &'a Spool,
+    options: GetAheadOptions,
+    sources: Sources,
+    /// What an earlier listing has shown.
+    known: BTreeMap<WalSegmentName, Vec<Found>>,
+    /// How far it looked.
+    known_to: Option<WalSegmentName>,
+    rounds: u32,
+}
+
+/// How many segments behind the last one a listing looks for: it costs no further request.
+const LOOK_BEHIND: usize = 64;
+
+impl<'a> GetAhead<'a> {
+    /// Looks into archive.info of every repository.
+    ///
+    /// # Errors
+    /// [`ErrorKind::RepoInvalid`] when none can be used. The caller notes it in the spool.
+    pub async fn open(
+        repositories: &[Repository],
+        spool: &'a Spool,
+        options: GetAheadOptions,
+        context: &Context,
+    ) -> Result<Self> {
+        let sources = Sources::open(repositories, options.cluster, context).await?;
+        Ok(Self { spool, options, sources, known: BTreeMap::new(), known_to: None, rounds: 0 })
+    }
+
+    /// Fetches `segments`, in order, into the spool and says to `coming` which are on their way.
+    ///
+    /// In the first round it notes in the spool that a segment is missing or failed. In a later one it does not: what it
+    /// knows of the archive is older than the request that would rely on it.
+    ///
+    /// # Errors
+    /// What concerns all segments.
+    pub async fn round(
+        &mut self,
+        segments: &[WalSegmentName],
+        coming: Option<&Coming>,
+        context: &Context,
+    ) -> Result<Round> {
+        let (Some(first), Some(last)) = (segments.first().copied(), segments.last().copied()) else {
+            return Err(Error::new(ErrorKind::ParamInvalid, "at least one wal segment is required"));
+        };
+        let to = if segments.len() == 1 { String::new() } else { format!("...{last}") };
+        context.info(format!("get {} WAL file(s) from archive: {first}{to}", segments.len()));
+        let announce = |first| coming.map_or(Ok(()), |coming| coming.announce(first, last));
+        announce(Some(first))?;
+        let is_first = self.rounds == 0;
+        self.rounds = self.rounds.saturating_add(1);
+        self.look_for(segments, last).await;
+        let this = &*self;
+        // Until the first that is missing: what follows may be another cluster's, or come later.
+        let mut running = std::pin::pin!(
+            stream::iter(segments)
+                .map(|segment| async move { (*segment, this.fetch_one(*segment, context).await) })
+                .buffered(this.options.workers.max(1))
+        );
+        while let Some((segment, got)) = running.next().await {
+            context.check_cancelled()?;
+            match got {
+                Ok(Got::Found { repository, archive_id }) => {
+                    let text = format!("found {segment} in the {repository}: {archive_id} archive");
+                    context.reporter.message(Level::Detail, 1, &text);
+                    announce(segment.next(this.options.segment_size).filter(|next| *next <= last))?;
+                }
+                Ok(Got::Missing { .. }) => {
+                    context.detail(format!("unable to find {segment} in the archive"));
+                    // The last act: who waits for it may start the next background process at once.
+                    return if is_first { this.note_missing(segment) } else { Ok(Round::Ended) };
+                }
+                Err(error) => {
+                    context.reporter.message(Level::Warn, 1, &error.listed());
+                    if is_first {
+                        this.spool.write_error(Some(&segment.to_string()), error.kind().code(), error.message())?;
+                    }
+                    // Nothing behind it is of use before this one is.
+                    return Ok(Round::Ended);
+                }
+            }
+        }
+        Ok(Round::Done)
+    }
+
+    fn note_missing(&self, segment: WalSegmentName) -> Result<Round> {
+        self.spool.write_ok(&segment.to_string(), &[])?;
+        Ok(Round::Ended)
+    }
+
+    /// One listing for these and for what later rounds want. What it does not show, or could not, is asked for by name.
+    async fn look_for(&mut self, segments: &[WalSegmentName], last: WalSegmentName) {
+        if self.known_to.is_some_and(|to| last <= to) {
+            return;
+        }
+        let mut wanted = segments.to_vec();
+        let behind = std::iter::successors(last.next(self.options.segment_size), |last| {
+            // Within the directory of the last one: another would be another listing.
+            last.next(self.options.segment_size)
+        });
+        wanted.extend(behind.take_while(|next| next.first16() == last.first16()).take(LOOK_BEHIND));
+        let looked = self.sources.find_all(&wanted).await;
+        self.known_to = looked.is_ok().then_some(wanted.last().copied()).flatten();
+        self.known = looked.unwrap_or_default();
+    }
+
+    async fn fetch_one(&self, segment: WalSegmentName, context: &Context) -> Result<Got> {
+        let request = GetRequest {
+            name: WalFileName::Segment(segment),
+            cluster: self.options.cluster,
+            segment_size: self.options.segment_size,
+        };
+        let path = self.spool.path(&segment.to_string());
+        match self.known.get(&segment) {
+            Some(known) if self.sources.is_complete() => {
+                get::get_found(&self.sources, known, request, &path, context).await
+            }
+            _ => get::get_from(&self.sources, request, &path, context).await,
+        }
     }
 }
 

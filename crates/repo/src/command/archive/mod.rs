@@ -1,6 +1,7 @@
 //! WAL into the archive and out of it (repository-behaviour.md §2, §3).
 
 mod candidates;
+pub mod coming;
 mod conflict;
 mod delivery;
 pub mod get;

@@ -11,7 +11,7 @@
 //!
 //! Names and contents are the original's, so that it can go on with a spool of ours and the reverse. A marker is a bare name
 //! and says nothing of where a segment went, so one that nothing proves is never relied on (faults.md PU09): whoever pushed
-//! with this program left the proof beside the directory, in `out.proof/<wal>`.
+//! with this program left the proof beside the directory, in `out.proof/<wal>`. [`coming`](super::coming) is beside `in`.
 //!
 //! Nothing here has to be durable: a marker appears after what it says has happened, and one that is lost costs another look.
 
@@ -24,6 +24,7 @@ use rustix::fs::OFlags;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Stanza;
+use crate::progress::Context;
 
 /// The end of the name of a marker of success.
 pub const OK: &str = ".ok";
@@ -42,6 +43,7 @@ const STATUS_BYTES_MAX: u64 = 1024 * 1024;
 pub struct Spool {
     directory: PathBuf,
     proofs: PathBuf,
+    ahead: PathBuf,
 }
 
 /// What a marker says.
@@ -76,7 +78,8 @@ impl Spool {
 
     fn new(spool_path: &Path, stanza: &Stanza, direction: &str) -> Self {
         let archive = spool_path.join("archive").join(stanza.as_str());
-        Self { directory: archive.join(direction), proofs: archive.join(format!("{direction}.proof")) }
+        let beside = |what: &str| archive.join(format!("{direction}.{what}"));
+        Self { directory: archive.join(direction), proofs: beside("proof"), ahead: beside("ahead") }
     }
 
     /// Where a file of this name is.
@@ -90,6 +93,36 @@ impl Spool {
     /// [`ErrorKind::PathCreate`] (faults.md PU10).
     pub fn create(&self) -> Result<()> {
         create_directory(&self.directory)
+    }
+
+    /// Where those who share the directory advise each other (see [`coming`](super::coming)).
+    pub(super) fn ahead(&self) -> &Path {
+        &self.ahead
+    }
+
+    /// Creates the directory of advice.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PathCreate`].
+    pub(super) fn create_ahead(&self) -> Result<()> {
+        create_directory(&self.ahead)
+    }
+
+    /// As [`Spool::status`]; a marker that is none was written by nobody who knows anything, so it is removed with a warning
+    /// and counts as nothing (faults.md HI16).
+    ///
+    /// # Errors
+    /// [`ErrorKind::FileRead`], [`ErrorKind::FileRemove`].
+    pub fn status_or_tidy(&self, name: &str, context: &Context) -> Result<Option<Status>> {
+        match self.status(name) {
+            Err(error) if matches!(error.kind(), ErrorKind::Format | ErrorKind::Assert) => {
+                context.warn(format!("marker of '{name}' in the spool ignored: {}", error.message()));
+                self.remove(&format!("{name}{OK}"))?;
+                self.clear_errors(name)?;
+                Ok(None)
+            }
+            status => status,
+        }
     }
 
     /// What is known of a file; an error of all files counts for each that has no marker of its own.
@@ -143,20 +176,7 @@ impl Spool {
     /// # Errors
     /// [`ErrorKind::PathOpen`].
     pub fn list(&self) -> Result<Vec<String>> {
-        let failed = |error: io::Error| {
-            Error::new(ErrorKind::PathOpen, format!("unable to list '{}': {error}", self.directory.display()))
-        };
-        let entries = match fs::read_dir(&self.directory) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(failed(error)),
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            names.extend(entry.map_err(failed)?.file_name().into_string().ok());
-        }
-        names.sort_unstable();
-        Ok(names)
+        list(&self.directory)
     }
 
     /// Removes a file of the directory; one that is not there is a success.
@@ -187,8 +207,7 @@ impl Spool {
     /// # Errors
     /// [`ErrorKind::FileRemove`].
     pub fn keep_proofs(&self, keep: impl Fn(&str) -> bool) -> Result<()> {
-        let proofs = Self { directory: self.proofs.clone(), proofs: PathBuf::new() };
-        proofs.list()?.iter().filter(|name| !keep(name)).try_for_each(|name| proofs.remove(name))
+        list(&self.proofs)?.iter().filter(|name| !keep(name)).try_for_each(|name| remove(&self.proofs.join(name)))
     }
 
     fn read(&self, name: &str) -> Result<Option<String>> {
@@ -269,6 +288,23 @@ fn create_directory(path: &Path) -> Result<()> {
     DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(|error| {
         Error::new(ErrorKind::PathCreate, format!("unable to create path '{}': {error}", path.display()))
     })
+}
+
+fn list(directory: &Path) -> Result<Vec<String>> {
+    let failed = |error: io::Error| {
+        Error::new(ErrorKind::PathOpen, format!("unable to list '{}': {error}", directory.display()))
+    };
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(failed)?.file_name().into_string().ok());
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 fn remove(path: &Path) -> Result<()> {
