@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the benchmarks, optimised (benches/README.md says how to read them).
 
+mod archive_calls;
 mod backup;
 mod batch;
 mod case;
@@ -30,6 +31,7 @@ const SINGLE: [&str; 5] = ["bench", "--locked", "--package", "pgbr-benches", "--
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     match arguments.split_first() {
         Some((first, rest)) if first == "wal-push" => wal_push::run(rest),
+        Some((first, rest)) if first == "archive-calls" => archive_calls::run(rest),
         Some((first, rest)) if first == "wal-get" => wal_get::run(rest),
         Some((first, rest)) if first == "backup" => backup::run(rest),
         Some((first, rest)) if first == "restore" => restore::run(rest),
