@@ -112,7 +112,27 @@ impl Credentials {
         }
     }
 
-    async fn client(&self) -> Result<Client, Asked> {
+    /// What an Archive says, without its Secrets.
+    ///
+    /// # Errors
+    /// As [`Credentials::load`].
+    pub async fn archive(&self, name: &str) -> Result<Arc<ArchiveSpec>, Failure> {
+        let (_, spec) = self.archives.get(name, || self.read_archive(name)).await?;
+        Ok(spec)
+    }
+
+    /// The API server.
+    ///
+    /// # Errors
+    /// [`Failure::Unavailable`] when the way to it is not known.
+    pub async fn client(&self) -> Result<Client, Failure> {
+        self.connected().await.map_err(|asked| match asked {
+            Asked::Refused(failure) => failure,
+            Asked::Silent(text) => Failure::Unavailable(text),
+        })
+    }
+
+    async fn connected(&self) -> Result<Client, Asked> {
         let made = self.client.get_or_try_init(|| async {
             let mut config = kube::Config::infer().await.map_err(|error| error.to_string())?;
             config.connect_timeout = Some(ANSWER_MAX);
@@ -123,13 +143,13 @@ impl Credentials {
     }
 
     async fn read_archive(&self, name: &str) -> Result<(i64, Arc<ArchiveSpec>), Asked> {
-        let api: Api<Archive> = Api::namespaced(self.client().await?, &self.namespace);
+        let api: Api<Archive> = Api::namespaced(self.connected().await?, &self.namespace);
         let archive = asked(api.get(name), &format!("Archive '{name}'"), "archives").await?;
         Ok((archive.metadata.generation.unwrap_or(0), Arc::new(archive.spec)))
     }
 
     async fn read_secret(&self, name: &str) -> Result<Arc<BTreeMap<String, SecretBytes>>, Asked> {
-        let api: Api<Secret> = Api::namespaced(self.client().await?, &self.namespace);
+        let api: Api<Secret> = Api::namespaced(self.connected().await?, &self.namespace);
         let secret = asked(api.get(name), &format!("Secret '{name}'"), "secrets").await?;
         let values = secret.data.unwrap_or_default().into_iter();
         Ok(Arc::new(values.map(|(key, value)| (key, SecretBytes(Arc::new(value.0.into())))).collect()))

@@ -23,6 +23,9 @@ pub const ARCHIVE_PLURAL: &str = "archives";
 /// K2: its singular.
 pub const ARCHIVE_SINGULAR: &str = "archive";
 
+/// The API group of Clusters and Backups.
+pub const CNPG_GROUP: &str = "postgresql.cnpg.io";
+
 /// K4: the plugin parameter that names an Archive in the Cluster's namespace.
 pub const PARAMETER_ARCHIVE: &str = "pgbackrestObjectName";
 /// K4: the plugin parameter that names the stanza.

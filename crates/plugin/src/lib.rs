@@ -13,6 +13,8 @@
 //! - [`resource`]: the custom resource Archive
 //! - [`settings`]: an Archive, a Backup's parameters and variables as the engine's options
 //! - [`credentials`]: Archives and Secrets as the API server has them
+//! - [`upkeep`]: what the sidecar of the primary does in the background
+//! - [`lease`]: who of several processes does something
 //! - [`status`]: what went wrong, as callers hear it
 #![warn(missing_docs)]
 
@@ -21,6 +23,7 @@ pub mod credentials;
 pub mod health;
 pub mod ids;
 pub mod instance;
+pub mod lease;
 mod lenient;
 pub mod log;
 pub mod operator;
@@ -33,3 +36,4 @@ pub mod service;
 pub mod settings;
 pub mod status;
 pub mod transport;
+pub mod upkeep;

@@ -125,7 +125,7 @@ pub(crate) struct Pod {
     pub(crate) data: PathBuf,
     pub(crate) sidecar: Option<Running>,
     sockets: PathBuf,
-    variables: Vec<(String, String)>,
+    pub(crate) variables: Vec<(String, String)>,
 }
 
 impl Pod {
@@ -350,34 +350,48 @@ impl Bridge {
 
     /// Answers requests as the instance manager of a pod with this Cluster.
     pub(crate) fn serve(&mut self, caller: Caller, cluster: Value) {
+        self.answer(move |what, file, base| {
+            let done = match what {
+                "archive" => caller.archive(&cluster, file, None),
+                _ => caller.fetch(&cluster, file, base, 0),
+            };
+            if let Err(status) = &done
+                && status.code() != Code::NotFound
+            {
+                println!("{what} {file}: {status:?}");
+            }
+            done.is_ok()
+        });
+    }
+
+    /// Answers requests, each on a thread of its own, by what is wanted, the file, and the base name of its path.
+    pub(crate) fn answer(&mut self, answer: impl Fn(&str, &str, &str) -> bool + Send + Sync + 'static) {
         self.stop();
-        let (folder, end) = (self.folder.clone(), Arc::new(AtomicBool::new(false)));
+        let (folder, end, answer) = (self.folder.clone(), Arc::new(AtomicBool::new(false)), Arc::new(answer));
         self.end = Arc::clone(&end);
         self.thread = Some(std::thread::spawn(move || {
+            let mut answering = Vec::new();
             while !end.load(Ordering::Relaxed) {
                 for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
                     let name = entry.file_name().to_string_lossy().into_owned();
-                    let Some(asked) = name.strip_suffix(".ask") else { continue };
+                    let Some(asked) = name.strip_suffix(".ask").map(str::to_owned) else { continue };
                     let path = fs::read_to_string(entry.path()).unwrap_or_default();
                     fs::remove_file(entry.path()).unwrap();
-                    let mut words = asked.splitn(3, '-');
-                    let (what, file) = (words.next().unwrap(), words.next().unwrap());
-                    let base = Path::new(path.trim()).file_name().unwrap().to_string_lossy().into_owned();
-                    let done = match what {
-                        "archive" => caller.archive(&cluster, file, None),
-                        _ => caller.fetch(&cluster, file, &base, 0),
-                    };
-                    if let Err(status) = &done
-                        && status.code() != Code::NotFound
-                    {
-                        println!("{what} {file}: {status:?}");
-                    }
-                    let code = folder.join(format!("{asked}.code"));
-                    user::write_file(&folder.join(format!("{asked}.tmp")), if done.is_ok() { "0\n" } else { "1\n" })
-                        .unwrap();
-                    fs::rename(folder.join(format!("{asked}.tmp")), code).unwrap();
+                    let (folder, answer) = (folder.clone(), Arc::clone(&answer));
+                    answering.push(std::thread::spawn(move || {
+                        let mut words = asked.splitn(3, '-');
+                        let (what, file) = (words.next().unwrap(), words.next().unwrap());
+                        let base = Path::new(path.trim()).file_name().unwrap().to_string_lossy().into_owned();
+                        let code = if answer(what, file, &base) { "0\n" } else { "1\n" };
+                        let temporary = folder.join(format!("{asked}.tmp"));
+                        user::write_file(&temporary, code).unwrap();
+                        fs::rename(temporary, folder.join(format!("{asked}.code"))).unwrap();
+                    }));
                 }
                 std::thread::sleep(Duration::from_millis(10));
+            }
+            for thread in answering {
+                drop(thread.join());
             }
         }));
     }

@@ -119,11 +119,18 @@ async fn capabilities_of(channel: Channel, advertised: Type) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c07_c08_c09_c10_c12_every_role_completes_the_handshake() {
+async fn c07_c08_c09_c10_c12_c40_c44_every_role_completes_the_handshake() {
     for role in ROLES {
         let started = started(&[role]).await;
-        let (name, _services) = handshake(&started.channel).await;
+        let (name, services) = handshake(&started.channel).await;
         assert_eq!(name, ids::PLUGIN_NAME, "{role}");
+        // c44: what a restore needs is served in every phase; c40: no status is written into the Cluster.
+        let wanted: &[Type] = match role {
+            "operator" => &[Type::ReconcilerHooks, Type::LifecycleService],
+            _ => &[Type::WalService, Type::BackupService, Type::RestoreJob, Type::Metrics],
+        };
+        assert!(wanted.iter().all(|service| services.contains(service)), "{role}: {services:?}");
+        assert!(!services.contains(&Type::OperatorService), "{role}");
         let plugins = std::fs::read_dir(started.pod.folder.path().join("plugins")).expect("the folder");
         let entries: Vec<_> = plugins.map(|entry| entry.expect("one").file_name()).collect();
         assert_eq!(entries, [ids::PLUGIN_NAME], "{role}");

@@ -10,7 +10,7 @@ pub mod restored;
 pub mod source;
 pub mod surroundings;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -26,13 +26,14 @@ use crate::proto::metrics::metrics_server::MetricsServer;
 use crate::proto::wal::restore_job_hooks_server::RestoreJobHooksServer;
 use crate::proto::wal::wal_server::WalServer;
 use crate::run::{Environment, InstanceRole};
-use crate::service::backup::{Backup, Facts};
+use crate::service::backup::Backup;
 use crate::service::identity::Identity;
 use crate::service::metrics::Metrics;
 use crate::service::restore_job::RestoreJob;
 use crate::service::wal::Wal;
 use crate::transport::limits::Services;
 use crate::transport::{TransportError, unix};
+use crate::upkeep;
 
 /// The beginning of the names of files that are not what they will be yet, beside their places.
 pub const TEMPORARY: &str = ".pgbackrest-plugin-";
@@ -81,13 +82,15 @@ pub async fn run(
         .await,
     );
     let residents = Residents::new(Arc::clone(&surroundings));
-    let facts = Arc::new(Mutex::new(Facts::default()));
     let services = Services::new(&log)
         .with(IdentityServer::new(Identity::new(&SERVICES)))
         .with(WalServer::new(Wal::new(Arc::clone(&surroundings), residents)))
-        .with(BackupServer::new(Backup::new(Arc::clone(&surroundings), Arc::clone(&facts))))
+        .with(BackupServer::new(Backup::new(Arc::clone(&surroundings))))
         .with(RestoreJobHooksServer::new(RestoreJob::new(Arc::clone(&surroundings))))
-        .with(MetricsServer::new(Metrics::new(Arc::clone(&surroundings), facts)));
+        .with(MetricsServer::new(Metrics::new(Arc::clone(&surroundings))));
+    if role == InstanceRole::Instance {
+        upkeep::start(&surroundings);
+    }
     let end = CancellationToken::new();
     let ending = end.clone();
     drop(tokio::spawn(async move {

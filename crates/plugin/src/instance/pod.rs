@@ -2,6 +2,10 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The longest interval that a variable may set.
+const SECONDS_MAX: u64 = 24 * 60 * 60;
 
 /// Names and paths. In a pod all but the names have their defaults; a test gives its own folders.
 #[derive(Debug, Clone)]
@@ -22,6 +26,12 @@ pub struct Pod {
     pub wal_volume: PathBuf,
     /// `PLUGIN_SOCKET_DIR`
     pub plugin_sockets: PathBuf,
+    /// `STATUS_INTERVAL_SECONDS`: how often the Archive's status is renewed when nothing happens.
+    pub status_interval: Duration,
+    /// `RETENTION_INTERVAL_SECONDS`: how often retention is applied, a tenth more or less.
+    pub retention_interval: Duration,
+    /// `LEASE_DURATION_SECONDS`: after this long without renewal a repository is free for another pod.
+    pub lease_hold: Duration,
     /// Every variable.
     pub variables: Vec<(String, String)>,
 }
@@ -40,6 +50,16 @@ impl Pod {
         };
         let require = |name: &str| find(name).ok_or_else(|| format!("variable {name} is not set"));
         let path = |name: &str, default: &str| PathBuf::from(find(name).unwrap_or_else(|| default.to_owned()));
+        let seconds = |name: &str, default: u64| match find(name) {
+            None => Ok(Duration::from_secs(default)),
+            Some(text) => match text.parse() {
+                Ok(seconds @ 1..=SECONDS_MAX) => Ok(Duration::from_secs(seconds)),
+                _ => Err(format!(
+                    "variable {name} is no number of seconds from 1 to {SECONDS_MAX}: '{}'",
+                    text.escape_debug()
+                )),
+            },
+        };
         let port = match find("PGPORT") {
             Some(port) => port.parse().map_err(|_| format!("variable PGPORT is no port: '{}'", port.escape_debug()))?,
             None => 5432,
@@ -53,6 +73,9 @@ impl Pod {
             scratch: path("SCRATCH_DIR", "/controller"),
             wal_volume: path("WAL_VOLUME_DIR", "/var/lib/postgresql/wal"),
             plugin_sockets: path("PLUGIN_SOCKET_DIR", "/plugins"),
+            status_interval: seconds("STATUS_INTERVAL_SECONDS", 300)?,
+            retention_interval: seconds("RETENTION_INTERVAL_SECONDS", 1800)?,
+            lease_hold: seconds("LEASE_DURATION_SECONDS", 180)?,
             variables,
         })
     }

@@ -81,7 +81,7 @@ mod tests {
 
     /// Every state that decides: whose archive is read. WAL is written to the own one alone.
     #[test]
-    fn kg21_the_archive_of_every_state() {
+    fn c25_kg21_the_archive_of_every_state() {
         use Situation::{Bootstrap, Following, Member};
         let case = |name, own, recovery, replica, current, pod, wanted| Case {
             name,

@@ -19,9 +19,11 @@ use super::pod::Pod;
 use crate::cluster::Cluster;
 use crate::credentials::{Credentials, Loaded};
 use crate::log::Log;
+use crate::operator::events::Events;
 use crate::parameters::{self, Source};
 use crate::settings::{Request, Settings, settings};
 use crate::status::Failure;
+use crate::upkeep::seen::Seen;
 
 /// Bytes in flight for each worker of a backup or restore, and for each segment on its way (the command line's figures).
 const WORKER_BYTES: usize = 12 * 1024 * 1024;
@@ -38,6 +40,11 @@ pub struct Surroundings {
     pub log: Log,
     /// The process is to end: nothing long is begun, and what can be given up is.
     pub shutdown: CancellationToken,
+    /// What requests told and how they ended.
+    pub seen: Seen,
+    /// Held by whoever backs up or expires in this process.
+    pub exclusion: Arc<tokio::sync::Mutex<()>>,
+    events: tokio::sync::OnceCell<Events>,
     /// Requests that change something and are being worked on.
     working: AtomicU64,
 }
@@ -55,7 +62,16 @@ impl Surroundings {
     /// The surroundings in a pod.
     pub fn new(pod: Pod, log: Log, shutdown: CancellationToken) -> Arc<Self> {
         let credentials = Credentials::new(pod.namespace.clone(), pod.own_scratch().join("ca"));
-        Arc::new(Self { pod, credentials, log, shutdown, working: AtomicU64::new(0) })
+        Arc::new(Self {
+            pod,
+            credentials,
+            log,
+            shutdown,
+            seen: Seen::default(),
+            exclusion: Arc::default(),
+            events: tokio::sync::OnceCell::new(),
+            working: AtomicU64::new(0),
+        })
     }
 
     /// The Cluster of a request. It is the one of this pod's namespace: nothing is ever read from another.
@@ -70,6 +86,7 @@ impl Surroundings {
                 cluster.namespace, self.pod.namespace
             )));
         }
+        self.seen.cluster(&cluster);
         Ok(cluster)
     }
 
@@ -130,6 +147,15 @@ impl Surroundings {
             codecs: Codecs::new(workers),
             cancel,
             reporter: self.log.reporter(logger),
+        }
+    }
+
+    /// An event for the Cluster's owner, and a line in the log. Where there can be no event the line is enough.
+    pub async fn warn(&self, cluster: &Cluster, reason: &str, note: String) {
+        let client = || async { Ok::<_, Failure>(Events::new(self.credentials.client().await?, self.log.clone())) };
+        match self.events.get_or_try_init(client).await {
+            Ok(events) => events.warn(cluster, reason, note).await,
+            Err(_) => self.log.warn(&note, &[("cluster", cluster.name.as_str().into())]),
         }
     }
 

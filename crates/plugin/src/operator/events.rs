@@ -32,6 +32,12 @@ pub struct Events {
     log: Log,
 }
 
+impl std::fmt::Debug for Events {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
 impl Events {
     /// Over this client.
     #[must_use]

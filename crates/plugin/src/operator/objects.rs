@@ -66,7 +66,7 @@ pub enum ObjectError {
 
 impl ObjectError {
     /// The HTTP status of the API server's answer, if there was one.
-    fn code(&self) -> Option<u16> {
+    pub(crate) fn code(&self) -> Option<u16> {
         match self {
             Self::Api { source, .. } => match &**source {
                 kube::Error::Api(status) => Some(status.code),
@@ -205,7 +205,7 @@ pub enum Change {
 }
 
 /// The request's answer, in time.
-pub(super) async fn within<T>(
+pub(crate) async fn within<T>(
     what: String,
     request: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, ObjectError> {

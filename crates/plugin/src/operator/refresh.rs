@@ -64,7 +64,7 @@ async fn renew_roles(objects: &Objects, archive: &Archive, log: &Log) -> Result<
             Err(ObjectError::Missing { .. }) => continue,
             archives => archives?,
         };
-        let wanted = Role { rules: Some(rbac::rules(&archives)), ..role.clone() };
+        let wanted = Role { rules: Some(rbac::renewed(&role, &archives)), ..role.clone() };
         if wanted.rules != role.rules {
             objects.ensure_role(&wanted).await?;
             let fields = [("role", Value::from(wanted.metadata.name)), ("archive", Value::from(name.as_str()))];

@@ -10,7 +10,9 @@ use serde_json::{Map, Value, json};
 
 use crate::cluster::Cluster;
 use crate::ids;
+use crate::lease::stanza_lease;
 use crate::lenient::InputError;
+use crate::parameters;
 use crate::resource::ArchiveSpec;
 
 /// The label with the cluster's name, by which the Roles are found when an Archive changes.
@@ -19,6 +21,8 @@ pub const CLUSTER_LABEL: &str = "pgbackrest.cnpg.opera.com/cluster";
 /// Longest value of a label.
 const LABEL_BYTES_MAX: usize = 63;
 
+const LEASE_GROUP: &str = "coordination.k8s.io";
+
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
 
 /// The name of a cluster's Role and RoleBinding (plugin-surface K17).
@@ -26,8 +30,8 @@ pub fn name(cluster: &str) -> String {
     format!("{cluster}-pgbackrest")
 }
 
-/// What the pods of a cluster with these Archives may do.
-pub fn rules(archives: &BTreeMap<String, ArchiveSpec>) -> Vec<PolicyRule> {
+/// What the pods of a cluster with these Archives may do with them and their Secrets.
+fn archive_rules(archives: &BTreeMap<String, ArchiveSpec>) -> Vec<PolicyRule> {
     let archive_names: Vec<String> = archives.keys().cloned().collect();
     let secrets: BTreeSet<&str> = archives.values().flat_map(ArchiveSpec::secrets).collect();
     let secret_names = secrets.into_iter().map(str::to_owned).collect();
@@ -37,6 +41,45 @@ pub fn rules(archives: &BTreeMap<String, ArchiveSpec>) -> Vec<PolicyRule> {
         rule("", "secrets", &["get"], secret_names),
     ];
     all.into_iter().flatten().collect()
+}
+
+/// What they may do besides, for the work in the background (plugin-surface.md §9.2: the operator holds all of it).
+///
+/// A new object has no name yet and so a right to create none either; Backups are named by people.
+fn upkeep_rules(cluster: &Cluster, archives: &BTreeMap<String, ArchiveSpec>) -> Vec<PolicyRule> {
+    let Some(own) = parameters::own(cluster) else { return Vec::new() };
+    let Some(archive) = archives.get(&own.archive) else { return Vec::new() };
+    let mut rules = vec![nameless("events.k8s.io", "events", &["create", "patch"])];
+    if let Ok(stanza) = parameters::stanza(&own, archive, cluster) {
+        let numbers = (1_u32..).zip(&archive.configuration.repositories).map(|(number, _)| number);
+        let names = numbers.map(|number| stanza_lease(&own.archive, stanza.as_str(), number)).collect();
+        if let Some(named) = rule(LEASE_GROUP, "leases", &["get", "update"], names) {
+            rules.extend([nameless(LEASE_GROUP, "leases", &["create"]), named]);
+        }
+    }
+    // The operator can give no right that it does not have: in another group the administrator has to.
+    if cluster.api_version.is_empty() || cluster.api_version.split('/').next() == Some(ids::CNPG_GROUP) {
+        rules.push(nameless(ids::CNPG_GROUP, "backups", &["delete", "get", "list"]));
+    }
+    rules
+}
+
+/// The rules of a Role after one of its Archives changed. What depends on the Cluster stays until its next reconciliation.
+pub fn renewed(present: &Role, archives: &BTreeMap<String, ArchiveSpec>) -> Vec<PolicyRule> {
+    let is_upkeep = |rule: &&PolicyRule| {
+        rule.resources.iter().flatten().all(|resource| matches!(resource.as_str(), "events" | "leases" | "backups"))
+    };
+    let kept = present.rules.iter().flatten().filter(is_upkeep).cloned();
+    archive_rules(archives).into_iter().chain(kept).collect()
+}
+
+fn nameless(group: &str, resource: &str, verbs: &[&str]) -> PolicyRule {
+    PolicyRule {
+        api_groups: Some(vec![group.to_owned()]),
+        resources: Some(vec![resource.to_owned()]),
+        verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
+        ..PolicyRule::default()
+    }
 }
 
 fn rule(group: &str, resource: &str, verbs: &[&str], names: Vec<String>) -> Option<PolicyRule> {
@@ -63,7 +106,9 @@ pub fn archives_of(role: &Role) -> BTreeSet<String> {
 /// # Errors
 /// [`InputError`] when the Cluster has no uid: nothing could own the Role.
 pub fn role(cluster: &Cluster, archives: &BTreeMap<String, ArchiveSpec>) -> Result<Role, InputError> {
-    Ok(Role { metadata: metadata(cluster)?, rules: Some(rules(archives)) })
+    let mut rules = archive_rules(archives);
+    rules.extend(upkeep_rules(cluster, archives));
+    Ok(Role { metadata: metadata(cluster)?, rules: Some(rules) })
 }
 
 /// The RoleBinding of a cluster: its Role for the service account of its pods.

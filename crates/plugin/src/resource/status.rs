@@ -29,7 +29,7 @@ pub struct ArchiveStatus {
 }
 
 /// What one stanza holds. Times are RFC 3339.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(transform = schema::without_defaults)]
 pub struct StanzaStatus {
@@ -60,6 +60,59 @@ pub struct StanzaStatus {
     /// When it was archived.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_archived_wal_time: Option<String>,
+    /// When a WAL file could last not be archived, if that was after the last one that could.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_failed_archive_time: Option<String>,
+    /// Which file that was, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_archive_failure: Option<String>,
+    /// How many WAL files wait on the primary to be archived.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_wal_files: Option<i32>,
+    /// The one that waits longest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_waiting_wal: Option<String>,
+    /// Since when it waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_waiting_wal_time: Option<String>,
+    /// What each repository holds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["number"]))]
+    pub repositories: Vec<RepositoryStatus>,
+    /// Reachable, Archiving, Recoverable, RetentionApplied, Exclusive: false is what somebody should look at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What a stanza has in one repository.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(transform = schema::without_defaults)]
+pub struct RepositoryStatus {
+    /// 1 for the first.
+    #[schemars(required)]
+    pub number: i32,
+    /// Whether it answered at the last look.
+    pub reachable: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// How many backups it lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backups: Option<i32>,
+    /// What the backups take there, in bytes, without WAL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup_bytes: Option<i64>,
+    /// The end of the oldest backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_recoverability_point: Option<String>,
+    /// The newest backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_backup_label: Option<String>,
+    /// The newest WAL segment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_archived_wal: Option<String>,
 }
 
 /// The settings of a repository whose omission must be safe (faults.md KG26).

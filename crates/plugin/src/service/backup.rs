@@ -1,7 +1,7 @@
 //! The Backup service: one backup at a time, found again by the identity of its Backup object, and given up when nobody
 //! waits for it any more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ use crate::parameters::Source;
 use crate::proto::backup as proto;
 use crate::settings::{self, BACKUP_NAME, BACKUP_UID, CreateStanza, Settings, create_stanza, settings};
 use crate::status::Failure;
+use crate::upkeep::exclusion::{Guard, exclusion, lost as lost_lease};
+use crate::upkeep::is_primary;
 
 /// Results that are kept for a repeated call.
 const KEPT_MAX: usize = 16;
@@ -40,19 +42,14 @@ const KEPT_MAX: usize = 16;
 /// passed, which CloudNativePG sets to five minutes.
 const STANDBY_ARCHIVE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
+/// How long somebody who works in the repository is waited for, beyond the time after which a forsaken Lease is free.
+const LEASE_PATIENCE: Duration = Duration::from_secs(120);
+
 /// The service.
 #[derive(Debug, Clone)]
 pub struct Backup {
     surroundings: Arc<Surroundings>,
     state: Arc<Mutex<State>>,
-    facts: Arc<Mutex<Facts>>,
-}
-
-/// What the metrics tell about backups of this process.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Facts {
-    /// When one last failed, seconds since the Unix epoch.
-    pub last_failed_s: Option<i64>,
 }
 
 #[derive(Debug, Default)]
@@ -86,8 +83,8 @@ struct Wanted {
 
 impl Backup {
     /// Nothing runs yet.
-    pub fn new(surroundings: Arc<Surroundings>, facts: Arc<Mutex<Facts>>) -> Self {
-        Self { surroundings, state: Arc::default(), facts }
+    pub fn new(surroundings: Arc<Surroundings>) -> Self {
+        Self { surroundings, state: Arc::default() }
     }
 
     async fn make(&self, request: proto::BackupRequest) -> Outcome {
@@ -166,13 +163,13 @@ impl Backup {
 
     fn tell(&self, name: &str, made: &Outcome) {
         let log = &self.surroundings.log;
+        let failure = made.as_ref().err().map(Failure::text);
+        self.surroundings.seen.backup_ended(failure.as_deref());
         match made {
             Ok(result) => {
                 log.info("Backup completed", &[("backup", name.into()), ("label", result.backup_id.as_str().into())]);
             }
             Err(failure) => {
-                use pgbr_repo::clock::{Clock, SystemClock};
-                self.facts.lock().unwrap_or_else(PoisonError::into_inner).last_failed_s = Some(SystemClock.now_s());
                 log.error("Backup failed", &[("backup", name.into()), ("error", failure.text().into())]);
             }
         }
@@ -200,23 +197,51 @@ impl Backup {
         }
         surroundings.log.info("Starting pgbackrest backup", &[("options", options.shown().into())]);
         let workers = engine::workers(&options.options);
-        let context = surroundings.context(Command::Backup, workers, "pgbackrest backup", cancel);
+        let context = surroundings.context(Command::Backup, workers, "pgbackrest backup", cancel.clone());
         let index = options
             .options
             .repo_default()
             .ok_or_else(|| Failure::Precondition("no repository is configured".to_owned()))?;
         let repository = repositories::open(&options.options, index, &place.stanza, &|name| options.variable(name))?;
+        let guard = self.exclude(wanted, &options, &place, index, &cancel).await?;
         self.create_stanza(&place, &repository, &context).await?;
         if let Some(entry) = made_before(&repository, key, &context).await? {
             return Ok(result(&entry, &name_of(&entry).unwrap_or(name), wanted, &place, index.number()));
         }
-        let label = self.copy(&options, &repository, index, &context).await?;
+        let copied = self.copy(&options, &repository, index, &context).await;
+        let label = if guard.is_lost() { return Err(lost_lease()) } else { copied? };
         let entry = entry_of(&repository, label, &context).await?;
         if options.options.boolean(opt::EXPIRE_AUTO) {
-            self.expire(&options, &place, &context).await;
+            self.expire(&options, &place, &guard, &context).await;
         }
         surroundings.log.info("Completed pgbackrest backup", &[("label", label.to_string().into())]);
         Ok(result(&entry, &name, wanted, &place, index.number()))
+    }
+
+    /// Keeps other pods out of the repositories that the backup, and expire after it, work on.
+    async fn exclude(
+        &self,
+        wanted: &Wanted,
+        settings: &Settings,
+        place: &Place,
+        index: pgbr_config::RepoIndex,
+        cancel: &CancellationToken,
+    ) -> Result<Guard, Failure> {
+        let mut numbers = BTreeSet::from([u32::from(index.number())]);
+        if settings.options.boolean(opt::EXPIRE_AUTO) {
+            numbers.extend(repositories::chosen(&settings.options).into_iter().map(|index| u32::from(index.number())));
+        }
+        let numbers: Vec<u32> = numbers.into_iter().collect();
+        let patience = self.surroundings.pod.lease_hold + LEASE_PATIENCE;
+        let guard = exclusion(&self.surroundings, place, &numbers, patience, cancel).await?;
+        if !guard.is_protected() && !is_primary(&wanted.cluster, &self.surroundings) {
+            return Err(Failure::Precondition(
+                "the pods may not use Leases (is the cluster's Role not renewed yet?): without them only the primary is \
+                 backed up"
+                    .to_owned(),
+            ));
+        }
+        Ok(guard)
     }
 
     /// The stanza is made from the data directory alone, so that a standby can do it too.
@@ -255,7 +280,11 @@ impl Backup {
 
     /// What retention says. The backup is complete: that something could not be removed is told and tried after the next
     /// one.
-    async fn expire(&self, settings: &Settings, place: &Place, context: &Context) {
+    async fn expire(&self, settings: &Settings, place: &Place, guard: &Guard, context: &Context) {
+        if let Err(failure) = guard.confirm().await {
+            let fields = [("error", failure.text().into())];
+            return self.surroundings.log.error("Expire after the backup was left out", &fields);
+        }
         let work = async {
             let request = expire_request(&settings.options)?;
             let variable = |name: &str| settings.variable(name);

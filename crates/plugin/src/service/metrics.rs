@@ -1,26 +1,28 @@
 //! The Metrics service: figures of the cluster's own archive, published by the instance manager with its own.
 //!
 //! A scrape never waits for the store: it gets what was last read, and a reading in the background follows when that is a
-//! minute old. What is not known has no sample; only the reachability is always told.
+//! minute old. What is not known has no sample; only the states are always told. Each signal stands for itself (faults.md
+//! KG25): a good backup says nothing about WAL.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pgbr_config::Command;
-use pgbr_repo::error::ErrorKind;
+use pgbr_repo::clock::{Clock, SystemClock};
 use pgbr_repo::format::BackupType;
-use pgbr_repo::repository::Repository;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::backup::Facts;
 use crate::cluster::Cluster;
 use crate::instance::source;
-use crate::instance::surroundings::Surroundings;
+use crate::instance::surroundings::{Surroundings, blocking};
 use crate::proto::metrics as proto;
 use crate::status::Failure;
+use crate::upkeep::pending::Pending;
+use crate::upkeep::reading::Reading;
+use crate::upkeep::stanza_status::last_wal_everywhere;
 
 /// How old a reading may be before another begins.
 const FRESH: Duration = Duration::from_secs(60);
@@ -69,17 +71,51 @@ const LAST_FAILED: Figure = Figure {
 
 const LAST_WAL: Figure = Figure {
     name: "pgbackrest_cnpg_opera_com_last_wal_timestamp",
-    help: "When the newest WAL segment was archived, seconds since the Unix epoch",
+    help: "When the newest WAL segment that is in every repository was archived, seconds since the Unix epoch",
     labels: &[],
 };
 
-const FIGURES: [&Figure; 6] = [&REPO_STATUS, &BACKUP_COUNT, &FIRST_POINT, &LAST_BACKUP, &LAST_FAILED, &LAST_WAL];
+const STANZA_STATUS: Figure = Figure {
+    name: "pgbackrest_stanza_status",
+    help: "0 with a backup and WAL in every repository, 2 without a backup, 3 without WAL, 99 when a repository did not answer",
+    labels: &["stanza"],
+};
+
+const WAITING: Figure = Figure {
+    name: "pgbackrest_cnpg_opera_com_waiting_wal_files",
+    help: "WAL files of this instance that are finished and not archived",
+    labels: &[],
+};
+
+const OLDEST_WAITING: Figure = Figure {
+    name: "pgbackrest_cnpg_opera_com_oldest_waiting_wal_age_seconds",
+    help: "How long the oldest WAL file of this instance has been waiting to be archived; 0 when none waits",
+    labels: &[],
+};
+
+const LAST_FAILED_WAL: Figure = Figure {
+    name: "pgbackrest_cnpg_opera_com_last_failed_archive_timestamp",
+    help: "When this instance last could not archive a WAL file, seconds since the Unix epoch",
+    labels: &[],
+};
+
+const FIGURES: [&Figure; 10] = [
+    &STANZA_STATUS,
+    &REPO_STATUS,
+    &BACKUP_COUNT,
+    &FIRST_POINT,
+    &LAST_BACKUP,
+    &LAST_FAILED,
+    &LAST_WAL,
+    &WAITING,
+    &OLDEST_WAITING,
+    &LAST_FAILED_WAL,
+];
 
 /// The service.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     surroundings: Arc<Surroundings>,
-    facts: Arc<Mutex<Facts>>,
     state: Arc<Mutex<State>>,
 }
 
@@ -92,8 +128,8 @@ struct State {
 
 impl Metrics {
     /// Nothing is read yet.
-    pub fn new(surroundings: Arc<Surroundings>, facts: Arc<Mutex<Facts>>) -> Self {
-        Self { surroundings, facts, state: Arc::default() }
+    pub fn new(surroundings: Arc<Surroundings>) -> Self {
+        Self { surroundings, state: Arc::default() }
     }
 
     async fn samples(&self, definition: &[u8]) -> Result<Vec<proto::CollectMetric>, Failure> {
@@ -104,9 +140,24 @@ impl Metrics {
             drop(tokio::time::timeout(FIRST_MAX, reading).await);
         }
         let mut samples = self.state.lock().unwrap_or_else(PoisonError::into_inner).samples.clone();
-        let failed = self.facts.lock().unwrap_or_else(PoisonError::into_inner).last_failed_s;
-        samples.extend(failed.map(|at_s| sample(&LAST_FAILED, at_s, &[])));
+        samples.extend(self.of_instance().await);
         Ok(samples)
+    }
+
+    /// What this pod knows without any repository: it is told now, not as of the last reading.
+    async fn of_instance(&self) -> Vec<proto::CollectMetric> {
+        let sight = self.surroundings.seen.sight();
+        let failures = [(&LAST_FAILED, sight.backup_failure), (&LAST_FAILED_WAL, sight.archive_failure)];
+        let failures = failures.into_iter().filter_map(|(figure, failure)| Some(sample(figure, failure?.at_s, &[])));
+        let mut samples: Vec<proto::CollectMetric> = failures.collect();
+        let wal = self.surroundings.pod.wal_directory();
+        if let Ok(pending) = blocking(move || Pending::of(&wal)).await {
+            let since_s = pending.oldest.map(|(since_s, _)| since_s);
+            let age_s = since_s.map_or(0, |since_s| SystemClock.now_s().saturating_sub(since_s).max(0));
+            samples.push(sample(&WAITING, i64::try_from(pending.files).unwrap_or(i64::MAX), &[]));
+            samples.push(sample(&OLDEST_WAITING, age_s, &[]));
+        }
+        samples
     }
 
     /// Begins a reading when the last one is old, and gives it when it is the first.
@@ -122,7 +173,9 @@ impl Metrics {
         let reading = tokio::spawn(async move {
             let read = this.read(&cluster).await;
             let mut state = this.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.samples = read.unwrap_or_default();
+            // An Archive or a Secret that cannot be read leaves nothing to read the repositories with.
+            state.samples =
+                read.unwrap_or_else(|_| vec![sample(&STANZA_STATUS, 99, std::slice::from_ref(&cluster.name))]);
             state.read = Some(Instant::now());
             state.reading = false;
         });
@@ -133,61 +186,42 @@ impl Metrics {
         let place = self.surroundings.place(&source::own_source(cluster)?, cluster).await?;
         let settings = self.surroundings.settings(Command::Info, &place)?;
         let repositories = self.surroundings.repositories(&settings, &place.stanza)?;
-        let mut samples = Vec::new();
-        let mut ends = Vec::new();
-        let mut last_wal = None;
-        for repository in &repositories {
-            let labels = [place.stanza.to_string(), repository.index().number().to_string()];
-            let read = self.read_one(repository).await;
-            samples.push(sample(&REPO_STATUS, i64::from(read.is_err()), &labels));
-            let Ok(read) = read else { continue };
-            for kind in [BackupType::Full, BackupType::Differential, BackupType::Incremental] {
-                let count = read.backups.iter().filter(|(other, _)| *other == kind).count();
-                let [stanza, number] = labels.clone();
-                let labels = [stanza, number, kind.name().to_owned()];
-                samples.push(sample(&BACKUP_COUNT, i64::try_from(count).unwrap_or(i64::MAX), &labels));
-            }
-            ends.extend(read.backups.iter().map(|(_, end_s)| *end_s));
-            last_wal = last_wal.max(read.last_wal_s);
-        }
-        samples.extend(ends.iter().min().map(|end_s| sample(&FIRST_POINT, *end_s, &[])));
-        samples.extend(ends.iter().max().map(|end_s| sample(&LAST_BACKUP, *end_s, &[])));
-        samples.extend(last_wal.map(|at_s| sample(&LAST_WAL, at_s, &[])));
-        Ok(samples)
-    }
-
-    async fn read_one(&self, repository: &Repository) -> Result<Read, Failure> {
         let context = self.surroundings.context(Command::Info, 1, "info", CancellationToken::new());
-        let missing = |kind| kind == ErrorKind::FileMissing;
-        let mut read = Read::default();
-        match repository.backup_info(&context).await {
-            Ok(info) => {
-                let backups = info.backups().iter();
-                read.backups = backups.map(|backup| (backup.backup_type(), backup.timestamp_stop_s)).collect();
-            }
-            Err(error) if missing(error.kind()) => {}
-            Err(error) => return Err(error.into()),
-        }
-        match repository.archive_info(&context).await {
-            Ok(info) => {
-                let archive = repository.archive(&info, info.current_archive_id())?;
-                if let Some(last) = archive.wal_directories().await?.into_iter().max() {
-                    let segments = archive.segments_of(last).await?;
-                    read.last_wal_s = segments.iter().map(|segment| segment.modified_s).max();
-                }
-            }
-            Err(error) if missing(error.kind()) => {}
-            Err(error) => return Err(error.into()),
-        }
-        Ok(read)
+        let reading = Reading::of(&repositories, &context).await;
+        Ok(samples_of(&reading, place.stanza.as_str()))
     }
 }
 
-/// What one repository says.
-#[derive(Debug, Default)]
-struct Read {
-    backups: Vec<(BackupType, i64)>,
-    last_wal_s: Option<i64>,
+/// The figures of what the repositories said. Those that are not known are left out.
+fn samples_of(reading: &Reading, stanza: &str) -> Vec<proto::CollectMetric> {
+    let stanza = stanza.to_owned();
+    let mut samples = vec![sample(&STANZA_STATUS, stanza_status(reading), std::slice::from_ref(&stanza))];
+    for repository in &reading.repositories {
+        let number = repository.number.to_string();
+        let is_silent = i64::from(repository.outcome.is_err());
+        samples.push(sample(&REPO_STATUS, is_silent, &[stanza.clone(), number.clone()]));
+        let Ok(contents) = &repository.outcome else { continue };
+        for kind in [BackupType::Full, BackupType::Differential, BackupType::Incremental] {
+            let count = contents.backups().iter().filter(|backup| backup.backup_type() == kind).count();
+            let labels = [stanza.clone(), number.clone(), kind.name().to_owned()];
+            samples.push(sample(&BACKUP_COUNT, i64::try_from(count).unwrap_or(i64::MAX), &labels));
+        }
+    }
+    let ends = || reading.backups().map(|backup| backup.timestamp_stop_s);
+    samples.extend(ends().min().map(|end_s| sample(&FIRST_POINT, end_s, &[])));
+    samples.extend(ends().max().map(|end_s| sample(&LAST_BACKUP, end_s, &[])));
+    samples.extend(last_wal_everywhere(reading).map(|(_, at_s)| sample(&LAST_WAL, *at_s, &[])));
+    samples
+}
+
+/// The exporter's numbers for a stanza.
+fn stanza_status(reading: &Reading) -> i64 {
+    match reading {
+        reading if reading.repositories.iter().any(|repository| repository.outcome.is_err()) => 99,
+        reading if reading.backups().next().is_none() => 2,
+        reading if last_wal_everywhere(reading).is_none() => 3,
+        _ => 0,
+    }
 }
 
 fn sample(figure: &Figure, value: i64, labels: &[String]) -> proto::CollectMetric {
@@ -250,8 +284,29 @@ mod tests {
         let names: BTreeSet<&str> = definitions.iter().map(|metric| metric.fq_name.as_str()).collect();
         assert_eq!(names.len(), definitions.len());
         assert!(definitions.iter().all(|metric| metric.value_type.is_some() && !metric.help.is_empty()));
+        let samples = samples_of(&Reading::default(), "demo");
+        for sample in &samples {
+            let definition = definitions.iter().find(|metric| metric.fq_name == sample.fq_name).unwrap();
+            assert_eq!(definition.variable_labels.len(), sample.variable_labels.len(), "{}", sample.fq_name);
+        }
         for figure in FIGURES {
             assert!(figure.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", figure.name);
         }
+    }
+
+    #[test]
+    fn kg25_nothing_is_healthy_without_a_backup_without_wal_or_without_an_answer() {
+        use crate::upkeep::reading::{Contents, RepositoryReading};
+        use pgbr_repo::error::{Error, ErrorKind};
+        let status = |outcomes: Vec<Result<Contents, Error>>| {
+            let repositories =
+                outcomes.into_iter().zip(1..).map(|(outcome, number)| RepositoryReading { number, outcome });
+            stanza_status(&Reading { repositories: repositories.collect() })
+        };
+        let wal = || Contents { last_wal: Some(("0".repeat(24), 1)), ..Contents::default() };
+        assert_eq!(status(vec![Ok(Contents::default())]), 2);
+        assert_eq!(status(vec![Ok(wal())]), 2);
+        assert_eq!(status(vec![Ok(wal()), Err(Error::new(ErrorKind::Service, "no"))]), 99);
+        assert_eq!(status(vec![]), 2);
     }
 }

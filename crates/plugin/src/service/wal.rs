@@ -94,7 +94,11 @@ impl Wal {
         }
         // Before the answer: with the marker there the next check would find this very file.
         let pgdata = self.surroundings.pod.pgdata.clone();
-        blocking(move || marker::remove(&pgdata)).await?;
+        blocking(move || {
+            forget_pages(&path);
+            marker::remove(&pgdata)
+        })
+        .await?;
         let elapsed = format!("{:?}", started.elapsed());
         self.surroundings.log.info(
             "Archived WAL file",
@@ -387,6 +391,14 @@ async fn lacks_stanza(repositories: &[Repository], context: &Context) -> bool {
     true
 }
 
+/// Gives the pages of an archived file back: they count as memory of the pod, and nobody reads them again. Blocking.
+fn forget_pages(path: &Path) {
+    // It may be gone already: PostgreSQL is free to recycle it.
+    if let Ok(file) = std::fs::File::open(path) {
+        let _advised = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+}
+
 /// Gives the file its name, durably. Blocking.
 fn place_file(from: &Path, to: &Path) -> Result<(), Error> {
     let failed = |error: &std::io::Error| {
@@ -434,6 +446,7 @@ impl proto::wal_server::Wal for Wal {
         let request = request.into_inner();
         let file = request.source_file_name.clone();
         let archived = self.archive_file(request).await.map(|()| proto::WalArchiveResult {});
+        self.surroundings.seen.archived(&file, archived.as_ref().err().map(Failure::text).as_deref());
         self.answer("Failed to archive WAL file", &file, archived)
     }
 

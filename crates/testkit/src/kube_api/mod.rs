@@ -1,9 +1,10 @@
 //! A Kubernetes API server for tests: the requests that the plugin's roles make, over HTTP, on objects in memory.
 //!
 //! It is no copy of the real one: it knows a dozen kinds (`kinds.rs`), keeps resource versions, answers conflicts,
-//! watches and the status subresource as the real one does, and can be told to misbehave ([`Rule`]) or to enforce a
+//! watches and the status subresource as the real one does, merges lists with keys when they are applied (`apply.rs`), and can be told to misbehave ([`Rule`]) or to enforce a
 //! role's rules ([`KubeApi::enforce`]), which a test of the rendered RBAC needs.
 
+mod apply;
 mod kinds;
 mod request;
 mod rules;

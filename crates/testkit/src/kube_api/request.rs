@@ -53,6 +53,8 @@ pub struct ApiRequest {
     pub namespace: String,
     /// The object's name; empty for a list or a new object.
     pub name: String,
+    /// The field manager, where the request names one.
+    pub manager: String,
 }
 
 /// A request's path and query, taken apart.
@@ -119,6 +121,7 @@ impl Target {
             resource,
             namespace: self.namespace.clone(),
             name: self.name.clone().unwrap_or_default(),
+            manager: self.query.get("fieldManager").cloned().unwrap_or_default(),
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::Shared;
+use super::apply;
 use super::request::{Target, Verb};
 use super::rules::Answer;
 use super::store::{Next, Part, Refusal};
@@ -103,12 +104,16 @@ fn act(target: &Target, verb: Verb, content_type: &str, body: &[u8], shared: &Sh
         Verb::Patch if content_type.contains("apply-patch") && store.read(kind, namespace, name).is_err() => {
             store.create(kind, namespace, serde_json::from_slice(body).map_err(bad)?)
         }
+        Verb::Patch if content_type.contains("apply-patch") => {
+            let applied = serde_json::from_slice(body).map_err(bad)?;
+            store.update(kind, namespace, name, part, |object| Ok(apply::applied(object, &applied)))
+        }
         Verb::Patch => store.update(kind, namespace, name, part, |object| patched(object, content_type, body)),
         Verb::Delete => store.delete(kind, namespace, name),
     }
 }
 
-/// Merge patches, JSON patches; an apply or strategic patch is taken as a merge.
+/// Merge patches, JSON patches; a strategic patch is taken as a merge.
 fn patched(mut object: Value, content_type: &str, body: &[u8]) -> Result<Value, Refusal> {
     let bad = |message: String| Refusal { status: 422, message };
     if content_type.contains("json-patch") {

@@ -1,0 +1,257 @@
+//! What is written about a stanza, as a function of what is known (design: the questions of who is on call).
+//!
+//! What is not known any more is not told as if it were: a repository that does not answer has no figures, and a condition
+//! about it is `Unknown`. What another pod alone knows is kept as that pod wrote it.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::pending::Pending;
+use super::reading::{Contents, Reading, RepositoryReading};
+use super::seen::{Noted, Sight};
+use crate::resource::{RepositoryStatus, StanzaStatus};
+use crate::status::Failure;
+
+/// The longest text of an error in a status; the whole is in the log.
+const TEXT_CHARS_MAX: usize = 512;
+
+/// The state of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truth {
+    /// As it should be.
+    True,
+    /// Somebody should look.
+    False,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// A condition to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its type.
+    pub kind: &'static str,
+    /// Its state.
+    pub truth: Truth,
+    /// Why, in one word.
+    pub reason: &'static str,
+    /// Why, for a person.
+    pub message: String,
+}
+
+/// What is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The stanza.
+    pub stanza: &'a str,
+    /// The cluster.
+    pub cluster: &'a str,
+    /// Now, in seconds since the Unix epoch.
+    pub now_s: i64,
+    /// What the repositories said, or why nobody could ask them.
+    pub reading: Result<&'a Reading, &'a Failure>,
+    /// What waits; `None` where another pod is the one that archives.
+    pub pending: Option<&'a Pending>,
+    /// What this process saw.
+    pub sight: &'a Sight,
+    /// Conditions about the upkeep itself.
+    pub upkeep: &'a [Wanted],
+}
+
+/// A time as statuses have it.
+pub fn time(at_s: i64) -> Option<String> {
+    Timestamp::from_second(at_s).ok().map(|at| at.to_string())
+}
+
+/// The status of the stanza, given the one that is there.
+pub fn stanza_status(present: Option<&StanzaStatus>, facts: &Facts<'_>) -> StanzaStatus {
+    let nothing = StanzaStatus::default();
+    let present = present.filter(|it| it.cluster.as_deref() == Some(facts.cluster)).unwrap_or(&nothing);
+    let mut status = StanzaStatus {
+        name: facts.stanza.to_owned(),
+        cluster: Some(facts.cluster.to_owned()),
+        ..StanzaStatus::default()
+    };
+    recoverability(&mut status, present, facts);
+    archiving(&mut status, present, facts);
+    failed_backup(&mut status, present, facts);
+    let mut wanted = vec![reachable(facts), recoverable(facts)];
+    wanted.extend(archives(facts));
+    wanted.extend(facts.upkeep.iter().cloned());
+    status.conditions = wanted.iter().map(|wanted| condition(wanted, &present.conditions, facts.now_s)).collect();
+    // Those of another pod stay.
+    let missing = |kind: &str| !status.conditions.iter().any(|condition| condition.type_ == kind);
+    let kept: Vec<Condition> = present.conditions.iter().filter(|it| missing(&it.type_)).cloned().collect();
+    status.conditions.extend(kept);
+    status.conditions.sort_by(|one, other| one.type_.cmp(&other.type_));
+    status
+}
+
+/// Backups, as long as a repository answers; else what was known.
+fn recoverability(status: &mut StanzaStatus, present: &StanzaStatus, facts: &Facts<'_>) {
+    let answered = facts.reading.is_ok_and(|reading| reading.answers().next().is_some());
+    match facts.reading {
+        Ok(reading) if answered => {
+            let ends = || reading.backups().map(|backup| (backup.timestamp_stop_s, backup.label));
+            status.first_recoverability_point = ends().min().and_then(|(end_s, _)| time(end_s));
+            status.last_successful_backup_time = ends().max().and_then(|(end_s, _)| time(end_s));
+            status.last_backup_label = ends().max().map(|(_, label)| label.to_string());
+            let last = last_wal_everywhere(reading);
+            status.last_archived_wal = last.map(|(name, _)| name.clone());
+            status.last_archived_wal_time = last.and_then(|(_, at_s)| time(*at_s));
+        }
+        Ok(_) | Err(_) => {
+            status.first_recoverability_point.clone_from(&present.first_recoverability_point);
+            status.last_successful_backup_time.clone_from(&present.last_successful_backup_time);
+            status.last_backup_label.clone_from(&present.last_backup_label);
+            status.last_archived_wal.clone_from(&present.last_archived_wal);
+            status.last_archived_wal_time.clone_from(&present.last_archived_wal_time);
+        }
+    }
+    status.repositories = match facts.reading {
+        Ok(reading) => reading.repositories.iter().map(repository).collect(),
+        Err(_) => Vec::new(),
+    };
+}
+
+/// The newest segment up to which every repository that answered has WAL.
+pub fn last_wal_everywhere(reading: &Reading) -> Option<&(String, i64)> {
+    let last: Option<Vec<&(String, i64)>> = reading.answers().map(|contents| contents.last_wal.as_ref()).collect();
+    last?.into_iter().min()
+}
+
+fn repository(reading: &RepositoryReading) -> RepositoryStatus {
+    let number = i32::try_from(reading.number).unwrap_or(i32::MAX);
+    match &reading.outcome {
+        Ok(contents) => {
+            let bytes =
+                contents.backups().iter().fold(0_u64, |sum, it| sum.saturating_add(it.sizes.size_repo_delta_bytes));
+            let newest = contents.backups().iter().max_by_key(|backup| (backup.timestamp_stop_s, backup.label));
+            RepositoryStatus {
+                number,
+                reachable: true,
+                error: None,
+                backups: i32::try_from(contents.backups().len()).ok(),
+                backup_bytes: i64::try_from(bytes).ok(),
+                first_recoverability_point: first_end(contents).and_then(time),
+                last_backup_label: newest.map(|backup| backup.label.to_string()),
+                last_archived_wal: contents.last_wal.as_ref().map(|(name, _)| name.clone()),
+            }
+        }
+        Err(error) => {
+            RepositoryStatus { number, error: Some(shortened(&error_text(error))), ..RepositoryStatus::default() }
+        }
+    }
+}
+
+fn first_end(contents: &Contents) -> Option<i64> {
+    contents.backups().iter().map(|backup| backup.timestamp_stop_s).min()
+}
+
+fn error_text(error: &pgbr_repo::error::Error) -> String {
+    format!("[{:03}]: {}", error.kind().code(), error.message())
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(TEXT_CHARS_MAX).collect()
+}
+
+/// What waits and what failed, told by the pod that archives.
+fn archiving(status: &mut StanzaStatus, present: &StanzaStatus, facts: &Facts<'_>) {
+    let Some(pending) = facts.pending else {
+        status.waiting_wal_files = present.waiting_wal_files;
+        status.oldest_waiting_wal.clone_from(&present.oldest_waiting_wal);
+        status.oldest_waiting_wal_time.clone_from(&present.oldest_waiting_wal_time);
+        status.last_failed_archive_time.clone_from(&present.last_failed_archive_time);
+        status.last_archive_failure.clone_from(&present.last_archive_failure);
+        return;
+    };
+    status.waiting_wal_files = i32::try_from(pending.files).ok();
+    if let Some((since_s, name)) = &pending.oldest {
+        status.oldest_waiting_wal = Some(name.clone());
+        status.oldest_waiting_wal_time = time(*since_s);
+    }
+    if let (true, Some(failure)) = (facts.sight.archiving_fails, &facts.sight.archive_failure) {
+        status.last_failed_archive_time = time(failure.at_s);
+        status.last_archive_failure = Some(shortened(&failure.text));
+    }
+}
+
+/// The last failed backup of any pod, until one is good.
+fn failed_backup(status: &mut StanzaStatus, present: &StanzaStatus, facts: &Facts<'_>) {
+    let seconds =
+        |text: Option<&String>| text.and_then(|text| text.parse::<Timestamp>().ok()).map(Timestamp::as_second);
+    let written = seconds(present.last_failed_backup_time.as_ref())
+        .map(|at_s| Noted { at_s, text: present.last_failure.clone().unwrap_or_default() });
+    let own = facts.sight.backup_failure.clone();
+    let last = [written, own].into_iter().flatten().max_by_key(|noted| noted.at_s);
+    let good_s = seconds(status.last_successful_backup_time.as_ref());
+    if let Some(failure) = last.filter(|failure| good_s.is_none_or(|good_s| failure.at_s > good_s)) {
+        status.last_failed_backup_time = time(failure.at_s);
+        status.last_failure = Some(shortened(&failure.text));
+    }
+}
+
+fn reachable(facts: &Facts<'_>) -> Wanted {
+    let wanted = |truth, reason, message| Wanted { kind: "Reachable", truth, reason, message };
+    match facts.reading {
+        Err(failure) => wanted(Truth::False, "NotUsable", failure.text()),
+        Ok(reading) => {
+            let errors = reading.repositories.iter().filter_map(|it| Some((it.number, it.outcome.as_ref().err()?)));
+            let texts: Vec<String> =
+                errors.map(|(number, error)| format!("repo{number}: {}", error_text(error))).collect();
+            match texts.is_empty() {
+                true => wanted(Truth::True, "Answered", "every repository answered".to_owned()),
+                false => wanted(Truth::False, "NoAnswer", texts.join("; ")),
+            }
+        }
+    }
+}
+
+fn recoverable(facts: &Facts<'_>) -> Wanted {
+    let wanted =
+        |truth, reason, message: &str| Wanted { kind: "Recoverable", truth, reason, message: message.to_owned() };
+    match facts.reading {
+        Ok(reading) if reading.backups().next().is_some() => wanted(Truth::True, "Backup", "there is a backup"),
+        Ok(reading) if reading.repositories.iter().all(|repository| repository.outcome.is_ok()) => {
+            wanted(Truth::False, "NoBackup", "there is no backup: nothing can be restored")
+        }
+        _ => wanted(Truth::Unknown, "NoAnswer", "not every repository answered"),
+    }
+}
+
+fn archives(facts: &Facts<'_>) -> Option<Wanted> {
+    let pending = facts.pending?;
+    let wanted = |truth, reason, message| Wanted { kind: "Archiving", truth, reason, message };
+    if let (true, Some(failure)) = (facts.sight.archiving_fails, &facts.sight.archive_failure) {
+        return Some(wanted(Truth::False, "Failing", failure.text.clone()));
+    }
+    let has_wal = facts.reading.ok().map(|reading| last_wal_everywhere(reading).is_some());
+    Some(match (has_wal, &facts.sight.archived) {
+        (_, Some(_)) => wanted(Truth::True, "Archived", "WAL is archived".to_owned()),
+        (Some(true), None) if pending.files == 0 => {
+            wanted(Truth::True, "Archived", "WAL was archived, and none waits".to_owned())
+        }
+        (Some(false), None) => wanted(Truth::False, "NeverArchived", "no WAL was ever archived".to_owned()),
+        _ => wanted(Truth::Unknown, "NotSeen", "no WAL was archived since the sidecar started".to_owned()),
+    })
+}
+
+/// The condition, with the time since when it is so.
+fn condition(wanted: &Wanted, present: &[Condition], now_s: i64) -> Condition {
+    let status = match wanted.truth {
+        Truth::True => "True",
+        Truth::False => "False",
+        Truth::Unknown => "Unknown",
+    };
+    let before = present.iter().find(|condition| condition.type_ == wanted.kind && condition.status == status);
+    let now = Timestamp::from_second(now_s).unwrap_or_default();
+    Condition {
+        last_transition_time: before.map_or(Time(now), |condition| condition.last_transition_time.clone()),
+        message: shortened(&wanted.message),
+        observed_generation: None,
+        reason: wanted.reason.to_owned(),
+        status: status.to_owned(),
+        type_: wanted.kind.to_owned(),
+    }
+}
