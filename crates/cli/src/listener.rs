@@ -25,6 +25,13 @@ pub struct Listener {
     own: Option<PathBuf>,
 }
 
+impl Listener {
+    /// Whether it is systemd's, which starts the process again when somebody connects.
+    pub fn is_passed(&self) -> bool {
+        self.own.is_none()
+    }
+}
+
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Some(path) = &self.own {

@@ -18,6 +18,7 @@ use pgbr_repo::error::ErrorKind;
 use pgbr_repo::progress::{Level, Progress, Reporter};
 
 use crate::bar::Bar;
+use crate::detached::Detached;
 
 /// What separates the runs in a log file.
 const BANNER: &str = "-------------------PROCESS START-------------------\n";
@@ -109,11 +110,21 @@ struct Sinks {
     file: Option<File>,
     banner_written: bool,
     bar: Option<Bar>,
+    /// Writes to the console instead of the thread that has something to say.
+    detached: Option<Detached>,
 }
 
 impl Default for Logger {
     fn default() -> Self {
-        Self { sinks: Mutex::new(Sinks { settings: Settings::INITIAL, file: None, banner_written: false, bar: None }) }
+        Self {
+            sinks: Mutex::new(Sinks {
+                settings: Settings::INITIAL,
+                file: None,
+                banner_written: false,
+                bar: None,
+                detached: None,
+            }),
+        }
     }
 }
 
@@ -133,6 +144,18 @@ impl Logger {
         sinks.file = Some(file);
         sinks.banner_written = false;
         Ok(())
+    }
+
+    /// From now on nobody waits for the reader of the console.
+    pub fn detach(&self) {
+        // Without a thread it stays as it was.
+        self.lock().detached = Detached::start().ok();
+    }
+
+    /// Waits a moment for what the reader of a detached console has not read yet.
+    pub fn reattach(&self) {
+        let detached = self.lock().detached.take();
+        drop(detached);
     }
 
     /// Shows a progress bar on standard error while it is a terminal.
@@ -194,7 +217,10 @@ impl Sinks {
         }
         let line = Line::new(&self.settings, level, worker, code, text);
         // A sink that cannot be written must not stop the command.
-        if to_stderr {
+        let to_console = to_stderr || self.settings.console.takes(level);
+        if let Some(detached) = self.detached.as_mut().filter(|_| to_console) {
+            detached.write(to_stderr, if to_stderr { line.brief() } else { line.full() });
+        } else if to_stderr {
             self.beside_bar(|| io::stderr().lock().write_all(line.brief().as_bytes()));
         } else if self.settings.console.takes(level) {
             self.beside_bar(|| io::stdout().lock().write_all(line.full().as_bytes()));

@@ -8,6 +8,7 @@
 mod background;
 mod bar;
 mod command;
+mod detached;
 mod exit;
 mod fingerprint;
 mod listener;

@@ -67,6 +67,9 @@ pub fn run(program: &str, arguments: &[String], environment: &[(String, String)]
 
 fn run_parsed(parsed: Parsed, logger: &Arc<Logger>, start: Start, begin: Instant) -> u8 {
     configure_log(logger, &parsed);
+    if parsed.command == Command::Serve {
+        logger.detach();
+    }
     for warning in &parsed.warnings {
         logger.message(Level::Warn, 0, warning);
     }
@@ -113,6 +116,7 @@ fn run_command(
         }
     };
     logger.message(level, 0, &format!("{name} command end: {end}"));
+    logger.reattach();
     code
 }
 

@@ -8,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pgbr_testkit::postgres::{Cluster, Load, Options, Version};
+use pgbr_testkit::s3::{Fault, Rule, S3Server};
 use pgbr_testkit::{stock, user};
 
-use crate::wal_site::{MISSING, Site, assert_code, files_below, ours};
+use crate::wal_site::{MISSING, Site, assert_code, files_below, into_s3, ours};
 
 const WAIT: Duration = Duration::from_secs(180);
 
@@ -36,6 +37,21 @@ impl Engine {
         let engine = Self { child: command.spawn().unwrap(), log };
         wait_until("the engine listens", || UnixStream::connect(site.socket()).is_ok());
         engine
+    }
+
+    /// As systemd starts it when somebody has connected.
+    fn activated(site: &Site, listener: &UnixListener) -> Self {
+        let serve = ours().command(&site.conf, &["--log-level-console=detail", "serve"]);
+        let words: Vec<_> = serve.get_args().map(|word| word.to_str().unwrap()).collect();
+        // The number of the process is known to the process itself alone.
+        let script = r#"exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#;
+        let log = site.folder.path().join("serve.log");
+        let output = fs::File::create(&log).unwrap();
+        let mut command = user::command("sh");
+        command.args(["-c", script]).arg(ours().binary()).args(words);
+        command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener.try_clone().unwrap())));
+        command.stdout(output.try_clone().unwrap()).stderr(output);
+        Self { child: command.spawn().unwrap(), log }
     }
 
     fn said(&self) -> String {
@@ -333,23 +349,128 @@ fn np06_pu13_a_server_archives_through_the_engine_and_without_it() {
     assert_code(&stock::newest().engine.run(&site.conf, &["check"]).unwrap(), 0);
 }
 
+/// Without a request for a while, an engine that systemd started ends; a connection starts it again.
+#[test]
+fn an_idle_engine_on_a_socket_of_systemd_ends() {
+    let mut site = Site::with_stanza(1);
+    site.conf.global("serve-idle", "1s").unwrap();
+    let listener = UnixListener::bind(site.socket()).unwrap();
+    fs::set_permissions(site.socket(), fs::Permissions::from_mode(0o666)).unwrap();
+    for name in &site.segments[..2] {
+        let mut engine = Engine::activated(&site, &listener);
+        assert_code(&site.push(ours(), name, &[]), 0);
+        assert!(engine.said().contains(&format!("pushed WAL file '{name}'")), "{}", engine.said());
+        assert_eq!(engine.child.wait().unwrap().code(), Some(0), "{}", engine.said());
+    }
+    assert!(fs::symlink_metadata(site.socket()).is_ok(), "the socket is not the engine's to remove");
+    // One with a socket of its own stays.
+    drop(listener);
+    let mut engine = Engine::start(&site);
+    std::thread::sleep(Duration::from_millis(1500));
+    assert!(engine.child.try_wait().unwrap().is_none());
+}
+
+/// Nobody reads what the engine says.
+#[test]
+fn re07_a_full_pipe_does_not_keep_wal_from_the_archive() {
+    for level in ["console", "stderr"] {
+        let site = Site::with_stanza(1);
+        let (reader, mut pipe) = std::io::pipe().unwrap();
+        // All that a pipe holds.
+        std::io::Write::write_all(&mut pipe, &[b' '; 64 * 1024]).unwrap();
+        let mut command = ours().command(&site.conf, &[&format!("--log-level-{level}=detail"), "serve"]);
+        command.stdin(Stdio::null()).stdout(pipe.try_clone().unwrap()).stderr(pipe);
+        let mut engine = Engine { child: command.spawn().unwrap(), log: PathBuf::new() };
+        wait_until("the engine listens", || UnixStream::connect(site.socket()).is_ok());
+        let begun = Instant::now();
+        for name in &site.segments {
+            assert_code(&site.push(ours(), name, &["--archive-timeout=10"]), 0);
+            assert_code(&site.get(ours(), name, &["--archive-timeout=10"]).0, 0);
+        }
+        assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
+        assert_eq!(engine.terminate(), Some(0));
+        drop(reader);
+    }
+}
+
+/// The old key is refused from one moment to the next.
+#[test]
+fn os22_rotated_keys_are_used_without_a_restart_and_lose_no_wal() {
+    let store = user::scratch().unwrap();
+    let mut server = S3Server::start(store.path()).unwrap();
+    server.create_bucket("bucket").unwrap();
+    let mut site = Site::new(1);
+    into_s3(&mut site, &server);
+    // Nothing is pushed before it is asked for.
+    for entry in fs::read_dir(site.data.join("pg_wal/archive_status")).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+    let engine = Engine::start(&site);
+    assert_code(&site.push(ours(), site.first(), &[]), 0);
+    assert!(engine.said().contains(&format!("pushed WAL file '{}'", site.first())), "{}", engine.said());
+    server.rotate_keys("ANOTHERKEY", "ANOTHERSECRET");
+    let second = site.segments[1].clone();
+    let refused = site.push(ours(), &second, &[]);
+    assert!(![Some(0), Some(MISSING)].contains(&refused.exit_code), "{}", refused.text());
+    assert!(!refused.text().contains("ANOTHERSECRET"));
+    let (outcome, delivered) = site.get(ours(), site.first(), &[]);
+    assert!(outcome.exit_code > Some(MISSING) && delivered.is_none(), "{}", outcome.text());
+    // The configuration has the new ones: what is asked is done at once, though the engine has the old ones.
+    site.conf.global("repo1-s3-key", server.key()).unwrap();
+    site.conf.global("repo1-s3-key-secret", server.secret()).unwrap();
+    for name in &site.segments {
+        assert_code(&site.push(ours(), name, &[]), 0);
+        let (outcome, delivered) = site.get(ours(), name, &[]);
+        assert_code(&outcome, 0);
+        assert!(delivered == Some(fs::read(site.wal(name)).unwrap()));
+    }
+    drop(engine);
+}
+
+/// A day without the repository, at the pace of a test: nothing grows, and afterwards all of it arrives in order.
+#[test]
+fn pu21_a_repository_that_is_away_for_long_leaves_nothing_behind() {
+    let store = user::scratch().unwrap();
+    let server = S3Server::start(store.path()).unwrap();
+    server.create_bucket("bucket").unwrap();
+    let mut site = Site::new(1);
+    into_s3(&mut site, &server);
+    site.conf.global("io-timeout", "100ms").unwrap();
+    let engine = Engine::start(&site);
+    site.make_ready();
+    let resident_kib = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", engine.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    server.inject(Rule::always(Fault::error(503, "ServiceUnavailable"), |_| true));
+    let try_for = |times: usize| {
+        for _ in 0..times {
+            let outcome = site.push(ours(), site.first(), &[]);
+            assert!(outcome.exit_code > Some(MISSING), "{}", outcome.text());
+        }
+        (resident_kib(), engine.said().len(), site.folder.path().join("backrest/spool"))
+    };
+    let (early_kib, early_bytes, spool) = try_for(10);
+    let (late_kib, late_bytes, _) = try_for(40);
+    assert!(late_kib < early_kib + 4096, "{early_kib} KiB, then {late_kib} KiB");
+    assert!(late_bytes - early_bytes < 40 * 4096, "{} bytes of log", late_bytes - early_bytes);
+    let mut files = Vec::new();
+    files_below(&spool, &mut files);
+    assert!(files.is_empty(), "{files:?}");
+    server.heal();
+    for name in &site.segments {
+        assert_code(&site.push(ours(), name, &[]), 0);
+    }
+}
+
 /// The socket is systemd's: opened before, by root, and there when the engine is gone.
 #[test]
 fn a_socket_that_was_handed_over_is_served_and_left() {
     let site = Site::with_stanza(1);
     let listener = UnixListener::bind(site.socket()).unwrap();
     fs::set_permissions(site.socket(), fs::Permissions::from_mode(0o666)).unwrap();
-    let serve = ours().command(&site.conf, &["--log-level-console=detail", "serve"]);
-    let words: Vec<_> = serve.get_args().map(|word| word.to_str().unwrap()).collect();
-    // The number of the process is known to the process itself alone.
-    let script = r#"exec 3<&0 0</dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" "$@""#;
-    let log = site.folder.path().join("serve.log");
-    let output = fs::File::create(&log).unwrap();
-    let mut command = user::command("sh");
-    command.args(["-c", script]).arg(ours().binary()).args(words);
-    command.stdin(Stdio::from(std::os::fd::OwnedFd::from(listener.try_clone().unwrap())));
-    command.stdout(output.try_clone().unwrap()).stderr(output);
-    let mut engine = Engine { child: command.spawn().unwrap(), log };
+    let mut engine = Engine::activated(&site, &listener);
     // The first request waits in the socket for the engine.
     assert_code(&site.push(ours(), site.first(), &[]), 0);
     assert!(engine.said().contains(&format!("pushed WAL file '{}'", site.first())), "{}", engine.said());

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pgbr_config::Command;
 use pgbr_config::engine::archive::{fetch_options, push_options};
+use pgbr_config::{Command, opt};
 use pgbr_repo::command::archive::WalSource;
 use pgbr_repo::error::ErrorKind;
 use pgbr_repo::progress::{Context, Level, Progress, Reporter};
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use super::archive_get;
 use crate::exit::{Failure, Outcome};
+use crate::listener::Listener;
 use crate::session::Session;
 use crate::{fingerprint, listener, resident};
 
@@ -43,11 +44,26 @@ pub async fn run(session: &Arc<Session>) -> Result<Outcome, Failure> {
     });
     let listener = listener::open(session, &path)?;
     session.context.info(format!("archiving for stanza {} on '{}'", session.stanza()?, path.display()));
+    accept(session, &server, &listener).await
+}
+
+/// Takes requests until a signal comes or, where systemd would start it again, nobody has asked for a while.
+async fn accept(session: &Session, server: &Arc<Server>, listener: &Listener) -> Result<Outcome, Failure> {
+    let idle_max = match listener.is_passed() {
+        true => Some(session.options().require(opt::SERVE_IDLE)?),
+        false => None,
+    };
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut requests = JoinSet::new();
     loop {
+        let is_idle = requests.is_empty();
         let accepted = tokio::select! {
             () = session.context.cancel.cancelled() => break,
+            Some(_) = requests.join_next(), if !is_idle => continue,
+            () = after(idle_max), if is_idle => {
+                session.context.info("ended: no request for a while");
+                break;
+            }
             accepted = listener.socket.accept() => accepted,
         };
         let (Ok((stream, _)), Ok(place)) = (accepted, Arc::clone(&places).acquire_owned().await) else {
@@ -55,15 +71,22 @@ pub async fn run(session: &Arc<Session>) -> Result<Outcome, Failure> {
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let server = Arc::clone(&server);
+        let server = Arc::clone(server);
         requests.spawn(async move {
             server.serve(stream).await;
             drop(place);
         });
-        while requests.try_join_next().is_some() {}
     }
     while requests.join_next().await.is_some() {}
     Ok(Outcome::Done)
+}
+
+/// Ends after this time; without one, never.
+async fn after(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 struct Server {

@@ -30,6 +30,9 @@ options! {
      takes codes up to 125 for the end of WAL and opens the cluster, and stops at those above"
     RECOVERY_STOP_ON_ERROR: Key<Boolean> = global("recovery-stop-on-error", AG).default("n").own();
 
+    "time without a request after which a resident archiver that systemd started ends; the next request starts it again"
+    SERVE_IDLE: Key<Time> = global("serve-idle", SE).default("5m").range("1s", "7d").own();
+
     "socket of the resident archiver (default: STANZA-serve.sock in lock-path)"
     SERVE_SOCKET: Key<Path> = global("serve-socket", AG.with(AP).with(SE)).optional().own();
 }

@@ -78,7 +78,7 @@ mod tests {
         let total: usize = topics().iter().map(|(_, rows)| rows.len()).sum();
         assert_eq!(rows().count(), total);
         let own: Vec<_> = rows().filter(|row| row.support == Support::Own).map(|row| row.name).collect();
-        assert_eq!(own, ["recovery-stop-on-error", "serve-socket"]);
+        assert_eq!(own, ["recovery-stop-on-error", "serve-idle", "serve-socket"]);
         assert_eq!(total - own.len(), 200);
     }
 

@@ -3,12 +3,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use s3s::auth::SimpleAuth;
+use s3s::auth::{S3Auth, SecretKey, SimpleAuth};
 use s3s::host::SingleDomain;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tempfile::TempDir;
@@ -35,6 +35,25 @@ pub struct S3Server {
     files: TempDir,
     key: String,
     secret: String,
+    keys: Keys,
+}
+
+/// The one pair of keys that the server knows.
+#[derive(Debug, Clone)]
+struct Keys(Arc<Mutex<SimpleAuth>>);
+
+impl Keys {
+    fn one(key: &str, secret: &str) -> Self {
+        Self(Arc::new(Mutex::new(SimpleAuth::from_single(key, secret))))
+    }
+}
+
+#[async_trait::async_trait]
+impl S3Auth for Keys {
+    async fn get_secret_key(&self, access_key: &str) -> s3s::S3Result<SecretKey> {
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner).lookup(access_key).cloned();
+        found.ok_or_else(|| s3s::s3_error!(InvalidAccessKeyId, "the key does not exist"))
+    }
 }
 
 impl S3Server {
@@ -65,11 +84,18 @@ impl S3Server {
         let files = tempfile::tempdir()?;
         certificate.write_pem(&files.path().join("ca.pem"))?;
         let tls = TlsAcceptor::from(certificate.server_config()?);
-        let store = open_store(root, &key, &secret, keeping)?;
+        let keys = Keys::one(&key, &secret);
+        let store = open_store(root, keys.clone(), keeping)?;
         let shared = Arc::new(Shared::new(root, keeping.versions()));
         let serving = Arc::clone(&shared);
         let thread = ServerThread::start(move |listener| serve_listener(listener, tls, store, serving))?;
-        Ok(Self { thread, shared, root: root.to_owned(), files, key, secret })
+        Ok(Self { thread, shared, root: root.to_owned(), files, key, secret, keys })
+    }
+
+    /// Takes other keys from now on, and refuses those of before.
+    pub fn rotate_keys(&mut self, key: &str, secret: &str) {
+        (self.key, self.secret) = (key.to_owned(), secret.to_owned());
+        *self.keys.0.lock().unwrap_or_else(PoisonError::into_inner) = SimpleAuth::from_single(key, secret);
     }
 
     /// The port on 127.0.0.1.
@@ -148,7 +174,7 @@ impl S3Server {
 pub async fn serve_forever(root: &Path, port: u16, cert_out: &Path, key: &str, secret: &str) -> io::Result<()> {
     let certificate = TestCertificate::localhost()?;
     certificate.write_pem(cert_out)?;
-    let store = open_store(root, key, secret, &Keeping::Plain)?;
+    let store = open_store(root, Keys::one(key, secret), &Keeping::Plain)?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on {}", listener.local_addr()?);
     let tls = TlsAcceptor::from(certificate.server_config()?);
@@ -175,7 +201,7 @@ impl Keeping {
     }
 }
 
-fn open_store(root: &Path, key: &str, secret: &str, keeping: &Keeping) -> io::Result<S3Service> {
+fn open_store(root: &Path, keys: Keys, keeping: &Keeping) -> io::Result<S3Service> {
     std::fs::create_dir_all(root)?;
     let files = s3s_fs::FileSystem::new(root).map_err(|error| io::Error::other(format!("{error:?}")))?;
     let mut builder = match keeping {
@@ -183,7 +209,7 @@ fn open_store(root: &Path, key: &str, secret: &str, keeping: &Keeping) -> io::Re
         Keeping::Flat => S3ServiceBuilder::new(FlatKeys(files)),
         Keeping::Versions(versions) => S3ServiceBuilder::new(VersionedKeys::new(files, root, Arc::clone(versions))?),
     };
-    builder.set_auth(SimpleAuth::from_single(key, secret));
+    builder.set_auth(keys);
     builder.set_host(LoopbackHost(SingleDomain::new("localhost").map_err(io::Error::other)?));
     Ok(builder.build())
 }
