@@ -175,7 +175,9 @@ async fn re08_a_panic_in_a_worker_fails_the_command_and_the_engine_serves_on() {
     let mut explosions = 0;
     for mine in [Arc::clone(&engine.random), Arc::clone(&engine.reporter)] {
         for command in ["backup", "push", "restore"] {
-            for at in 1..60 {
+            let mut strays = 0;
+            let mut at = 1;
+            while at < 60 {
                 mine.set(at);
                 let (own, segment) = (Arc::clone(&engine), segment.clone());
                 let ended = survive(async move {
@@ -194,6 +196,13 @@ async fn re08_a_panic_in_a_worker_fails_the_command_and_the_engine_serves_on() {
                 }
                 explosions += 1;
                 match ended {
+                    // A worker that the failed command before has left behind may step on it instead: the same step again.
+                    // A panic that is passed over would be so each time.
+                    Some(Ok(label)) if strays < 3 => {
+                        strays += 1;
+                        listed.extend(label);
+                        continue;
+                    }
                     None => {}
                     Some(Err(error)) => assert_eq!(error.kind(), ErrorKind::Unknown, "{command} {at}: {error}"),
                     Some(Ok(label)) => panic!("{command} {at} succeeded over a panic: {label:?}"),
@@ -204,6 +213,7 @@ async fn re08_a_panic_in_a_worker_fails_the_command_and_the_engine_serves_on() {
                 if command == "restore" {
                     engine.is_startable_only_when_whole();
                 }
+                (strays, at) = (0, at + 1);
             }
             // Nothing of the memory, the coders and the locks is lost.
             engine.push(&segment).await.unwrap();

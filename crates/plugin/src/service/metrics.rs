@@ -309,4 +309,25 @@ mod tests {
         assert_eq!(status(vec![Ok(wal()), Err(Error::new(ErrorKind::Service, "no"))]), 99);
         assert_eq!(status(vec![]), 2);
     }
+
+    /// The dashboard and the alerts ask for figures that there are, and the alerts for every one that somebody must know.
+    #[test]
+    fn kg25_the_dashboard_and_the_alerts_ask_for_what_there_is() {
+        let (dashboard, alerts) = (
+            include_str!("../../../../manifests/monitoring/dashboard.json"),
+            include_str!("../../../../manifests/monitoring/alerts.yaml"),
+        );
+        serde_json::from_str::<serde_json::Value>(dashboard).unwrap();
+        let asked = |text: &'static str| {
+            let words = text.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+            words.filter(|word| word.starts_with("pgbackrest_")).collect::<BTreeSet<&str>>()
+        };
+        let known: BTreeSet<&str> = FIGURES.iter().map(|figure| figure.name).collect();
+        assert!(asked(dashboard).is_subset(&known), "{:?}", asked(dashboard).difference(&known));
+        assert!(asked(alerts).is_subset(&known), "{:?}", asked(alerts).difference(&known));
+        for needed in [&STANZA_STATUS, &REPO_STATUS, &LAST_BACKUP, &LAST_FAILED, &OLDEST_WAITING] {
+            assert!(asked(alerts).contains(needed.name), "no alert about {}", needed.name);
+        }
+        assert_eq!(asked(dashboard), known, "the dashboard shows everything");
+    }
 }
