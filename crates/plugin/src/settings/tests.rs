@@ -165,3 +165,12 @@ fn a_secret_that_was_not_read_is_no_empty_password() {
     };
     assert!(matches!(settings(&request), Err(Failure::Precondition(text)) if text.contains("Secret 'keys'")));
 }
+
+#[test]
+fn sec11_a_secret_in_an_argument_list_is_refused_and_not_repeated() {
+    for name in ["repo1-s3-key-secret", "repo1-cipher-pass"] {
+        let arguments = json!({"data": {"additionalCommandArgs": [format!("--{name}=canary-of-the-list")]}});
+        let text = refused(&archive(&arguments), &[]);
+        assert!(text.contains(name) && !text.contains("canary"), "{text}");
+    }
+}
