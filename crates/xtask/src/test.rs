@@ -24,6 +24,11 @@ pub(crate) fn run() -> Result<(), Failure> {
 /// What a mistake is quickest found by comes first; the first stage that fails ends the run.
 fn stages(count: &mut Count) -> Result<(), Failure> {
     stage("format", || cargo::run(&mut cargo::command(&["fmt", "--all", "--check"])))?;
+    // The fuzz targets' workspace has a lock file of its own, which a new dependency of the engine makes stale unnoticed.
+    stage("lock files", || {
+        cargo::run(&mut cargo::command(&["fetch", "--locked", "--quiet"]))?;
+        cargo::run(&mut cargo::command(&["fetch", "--locked", "--quiet", "--manifest-path", "fuzz/Cargo.toml"]))
+    })?;
     stage("lints", || {
         let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--", "--deny", "warnings"];
         cargo::run(&mut cargo::command(&arguments))
