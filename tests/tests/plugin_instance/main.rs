@@ -7,5 +7,9 @@ mod scene;
 mod stories;
 
 mod backups;
+mod cancels;
+mod endings;
+mod restores;
+mod sandbox;
 mod upkeep;
 mod wal;

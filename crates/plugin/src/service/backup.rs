@@ -141,7 +141,7 @@ impl Backup {
         drop(tokio::spawn(async move {
             let over = Over { service: this.clone(), working: Some(working) };
             let name = wanted.object.name.clone();
-            let made = this.run(&wanted, &key, cancel).await;
+            let made = this.run(&wanted, &key, cancel).await.map_err(|failure| this.why(failure));
             this.tell(&name, &made);
             if let Ok(result) = &made {
                 this.keep(key, result.clone());
@@ -151,6 +151,18 @@ impl Backup {
             drop(sender.send(Some(made)));
         }));
         Ok((outcome, Some(interest)))
+    }
+
+    /// A backup that was given up because the pod ends says so: its object ends with this text.
+    fn why(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Engine(error) if error.kind() == ErrorKind::Term && self.surroundings.shutdown.is_cancelled() => {
+                let text =
+                    "the pod is ending: the backup was given up, and another full backup goes on with what is stored";
+                Failure::Unavailable(format!("[{:03}]: {text}", ErrorKind::Term.code()))
+            }
+            failure => failure,
+        }
     }
 
     fn keep(&self, key: String, result: proto::BackupResult) {

@@ -134,6 +134,7 @@ fn goal(target: Option<&ClusterTarget>) -> Result<RecoveryGoal, Failure> {
         set: None,
         recovery_type: RecoveryType::Default,
         target_timeline: None,
+        reaches_timeline: true,
         time_zone: jiff::tz::TimeZone::UTC,
     };
     let Some(target) = target else { return Ok(goal) };
