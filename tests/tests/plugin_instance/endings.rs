@@ -98,6 +98,7 @@ fn kg09_a_pod_that_is_evicted_leaves_the_repository_to_the_next() {
     let mut next = Pod::start(&primary.world, "demo-2", &primary.pod.data, primary.server.socket_dir());
     next.variables.push(("LEASE_DURATION_SECONDS".to_owned(), "3".to_owned()));
     next.kill_sidecar();
+    primary.bridge.serve(next.caller(), cluster("demo-2"));
     let asked = begin(&next, &cluster("demo-2"), "lost", 100);
     let log = next.log();
     assert!(log.contains("resumable backup"), "{log}");
@@ -108,6 +109,7 @@ fn kg09_a_pod_that_is_evicted_leaves_the_repository_to_the_next() {
     let server = primary.world.bucket.server();
     server.heal();
     primary.pod.start_sidecar();
+    primary.bridge.serve(primary.pod.caller(), demo.clone());
     let before = server.count(S3Operation::PutObject);
     let made = primary.pod.caller().backup(&demo, "next", &full).unwrap();
     let log = primary.pod.log();
@@ -116,7 +118,6 @@ fn kg09_a_pod_that_is_evicted_leaves_the_repository_to_the_next() {
     assert!(stored < 700, "{stored} objects were stored again");
     assert_eq!(backups(&primary.world), 1);
     wait_until("the Lease is given back", || holder(&primary.world).is_none());
-    // The same label as the first began with.
     assert!(made.backup_id.ends_with('F'));
 }
 

@@ -210,8 +210,14 @@ async fn first_on_path(
             // Nothing to compare: the manifest may tell more.
             None => Ok(()),
             Some(start) => {
-                let target = TargetTimeline::of(goal, start.archive_id.version)?;
-                timelines.verify(target, start, context).await
+                match TargetTimeline::of(goal, start.archive_id.version)? {
+                    // Timelines are numbered as they come: no history has to be read, and the first one has none.
+                    TargetTimeline::Number(target) if target < start.timeline => Err(Error::new(
+                        ErrorKind::DbMismatch,
+                        format!("it is on timeline {}, later than target timeline {target}", start.timeline),
+                    )),
+                    target => timelines.verify(target, start, context).await,
+                }
             }
         };
         match reached {
