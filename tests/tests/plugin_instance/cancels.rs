@@ -82,6 +82,7 @@ fn kg02_what_callers_give_up_leaves_nothing() {
     caller.archive(&demo, &segment, None).unwrap();
     assert_eq!(server.count(S3Operation::PutObject) - before, 1, "the calls joined one upload");
     assert_eq!(primary.world.objects("archive/demo").iter().filter(|name| name.starts_with(&segment)).count(), 1);
+    primary.server.set_archive_command(&primary.bridge.command("archive")).unwrap();
     server.delay(Duration::from_millis(50));
     for number in 0..3 {
         let given_up = block_on(async {

@@ -11,5 +11,6 @@ mod cancels;
 mod endings;
 mod restores;
 mod sandbox;
+mod upgrades;
 mod upkeep;
 mod wal;

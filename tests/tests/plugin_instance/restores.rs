@@ -64,7 +64,7 @@ fn kg11_c21_c23_a_job_that_is_killed_thrice_restores_tablespaces_in_the_end() {
     let data = job.data.clone();
     let control = data.join("global/pg_control");
     let stages: [(&str, &dyn Fn() -> bool); 3] = [
-        ("the restore has begun", &|| data.join("backup.manifest").exists()),
+        ("the restore has begun", &|| data.join("backup.manifest").try_exists().unwrap()),
         ("a part is restored", &|| tablespaces.iter().all(|path| files_below(path) > 0)),
         ("the most is restored", &|| files_below(&data.join("base")) > 400),
     ];
@@ -154,7 +154,7 @@ fn c24_the_backup_is_chosen_by_every_target() {
         (json!({"targetTLI": "1"}), vec![on_first], &second, "abcde"),
         (named(&first, "targetXID", &d.xid), vec![("recovery_target_xid", &d.xid)], &first, "abcd"),
         (named(&second, "targetName", "after-d"), vec![("recovery_target_name", "after-d")], &second, "abcd"),
-        (named(&second, "targetImmediate", "true"), vec![("recovery_target", "immediate")], &second, "abc"),
+        (json!({"backupID": second, "targetImmediate": true}), vec![("recovery_target", "immediate")], &second, "abc"),
     ];
     for (target, settings, label, rows) in &cases {
         let copy = recovering(target);

@@ -9,6 +9,7 @@ pub mod pod;
 pub mod residents;
 pub mod restored;
 pub mod source;
+pub mod stanza_upgrade;
 pub mod surroundings;
 
 use std::sync::Arc;

@@ -60,7 +60,7 @@ pub fn unwritable(pod: &Pod) -> Vec<Unwritable> {
 
 /// The path itself, or the nearest of its parents that is there.
 fn nearest_there(path: &Path) -> PathBuf {
-    path.ancestors().find(|part| part.exists()).unwrap_or(path).to_owned()
+    path.ancestors().find(|part| access(*part, Access::EXISTS).is_ok()).unwrap_or(path).to_owned()
 }
 
 #[cfg(test)]

@@ -83,7 +83,7 @@ impl RestoreJob {
         }
         surroundings.log.info("Starting pgbackrest restore", &[("options", settings.shown().into())]);
         let workers = engine::workers(&settings.options);
-        let context = surroundings.context(Command::Restore, workers, "pgbackrest restore", cancel);
+        let context = surroundings.context(&settings, Command::Restore, workers, "pgbackrest restore", cancel);
         if check.unwrap_or_else(|| !source::skips_empty_check(cluster)) {
             self.check_target(cluster, &context).await?;
         }
