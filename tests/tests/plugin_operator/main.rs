@@ -3,9 +3,11 @@
 
 mod call;
 mod definition;
+mod examples;
 mod hooks;
 mod manifest;
 mod objects;
 mod patches;
 mod rights;
+mod schema;
 mod watch;

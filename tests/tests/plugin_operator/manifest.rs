@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::call::{Operator, client, quiet_log};
-use crate::objects::{PLUGIN, archive, cluster, job, pod};
+use crate::objects::{archive, cluster, job, pod};
 
 fn documents(file: &str) -> Vec<Value> {
     let path = format!("{}/../manifests/{file}", env!("CARGO_MANIFEST_DIR"));
@@ -127,29 +127,5 @@ fn sec13_the_operators_pod_is_restricted() {
         let known =
             ["--server-cert", "--server-key", "--client-cert", "--server-address", "--leader-elect", "--log-level"];
         assert!(known.contains(&flag), "{flag}");
-    }
-}
-
-#[test]
-fn the_examples_are_read_as_they_are_meant() {
-    let archives = documents("examples/archive.yaml");
-    let read: pgbr_plugin::resource::Archive = serde_json::from_value(archives[0].clone()).unwrap();
-    assert_eq!(read.spec.secrets().into_iter().collect::<Vec<_>>(), ["minio"]);
-    for file in ["cluster", "cluster-restore", "cluster-replica"] {
-        let mut example = documents(&format!("examples/{file}.yaml")).remove(0);
-        example["metadata"]["namespace"] = json!("apps");
-        let cluster = pgbr_plugin::cluster::Cluster::parse(example.to_string().as_bytes()).unwrap();
-        let plugin = cluster.plugins.iter().find(|it| it.name == PLUGIN).unwrap();
-        assert!(plugin.is_wal_archiver, "{file}");
-        assert!(pgbr_plugin::parameters::own(&cluster).is_some());
-        assert_eq!(pgbr_plugin::parameters::recovery_source(&cluster).is_some(), file != "cluster");
-        assert_eq!(pgbr_plugin::parameters::replica_source(&cluster).is_some(), file == "cluster-replica");
-    }
-    for mut example in documents("examples/backup.yaml") {
-        example["metadata"]["namespace"] = json!("apps");
-        if example["kind"] == "Backup" {
-            let backup = pgbr_plugin::cluster::Backup::parse(example.to_string().as_bytes()).unwrap();
-            assert_eq!(backup.plugin.as_deref(), Some(PLUGIN));
-        }
     }
 }
