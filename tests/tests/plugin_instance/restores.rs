@@ -120,7 +120,7 @@ fn moment(server: &Cluster, what: &str) -> Moment {
 fn c24_the_backup_is_chosen_by_every_target() {
     let mut primary = Primary::start();
     let (caller, demo) = (primary.pod.caller(), cluster("demo-1"));
-    let back_up = |name: &str| caller.backup(&demo, name, &[]).unwrap().backup_id;
+    let back_up = |name: &str| caller.backup(&demo, name, &[("repo1-bundle", "y")]).unwrap().backup_id;
     primary.server.sql("CREATE TABLE t (what text); INSERT INTO t VALUES ('a')").unwrap();
     let first = back_up("first");
     let b = moment(&primary.server, "b");

@@ -85,7 +85,7 @@ fn kg17_a_sidecar_needs_no_more_than_its_mounts() {
     let demo = cluster("demo-1");
     primary.server.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS id").unwrap();
     primary.server.archive_current_segment(LIMIT).unwrap();
-    let made = primary.pod.caller().backup(&demo, "first", &[("type", "full")]).unwrap();
+    let made = primary.pod.caller().backup(&demo, "first", &[("type", "full"), ("repo1-bundle", "y")]).unwrap();
     assert!(made.backup_id.ends_with('F'));
     primary.server.sql("INSERT INTO t VALUES (1001)").unwrap();
     let segment = primary.server.archive_current_segment(LIMIT).unwrap();

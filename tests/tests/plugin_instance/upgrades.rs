@@ -60,7 +60,7 @@ fn kg20_a_new_major_version_of_the_same_cluster_goes_on_in_its_stanza() {
     let mut old = primary(&plan("demo-1", Version::V15), &definition);
     old.server.sql("CREATE TABLE t (what text)").unwrap();
     old.server.archive_current_segment(LIMIT).unwrap();
-    old.pod.caller().backup(&definition.get(), "before", &[]).unwrap();
+    old.pod.caller().backup(&definition.get(), "before", &[("repo1-bundle", "y")]).unwrap();
     wait_until("the owner is recorded", || entry(&world).is_some_and(|entry| entry["clusterUID"] == "uid-of-demo"));
     let recorded = entry(&world).unwrap();
     let old_system = system_of(&old);
