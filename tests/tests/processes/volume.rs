@@ -24,7 +24,7 @@ use pgbr_testkit::{process, user};
 use crate::limits::into_s3;
 use crate::scene::{Scene, WAIT, ours, sample};
 
-fn context() -> Context {
+pub(crate) fn context() -> Context {
     Context {
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
