@@ -121,6 +121,20 @@ impl Credentials {
         Ok(spec)
     }
 
+    /// An Archive as it is now, status and annotations included.
+    ///
+    /// # Errors
+    /// [`Failure::Precondition`] when it is not there or may not be read, [`Failure::Unavailable`] when the server does not
+    /// answer.
+    pub async fn fresh_archive(&self, name: &str) -> Result<Archive, Failure> {
+        let api: Api<Archive> = Api::namespaced(self.client().await?, &self.namespace);
+        let archive = asked(api.get(name), &format!("Archive '{name}'"), "archives").await;
+        archive.map_err(|asked| match asked {
+            Asked::Refused(failure) => failure,
+            Asked::Silent(text) => Failure::Unavailable(text),
+        })
+    }
+
     /// The API server.
     ///
     /// # Errors

@@ -111,6 +111,10 @@ pub const CLUSTER_ROLE_BINDING: &str = "plugin-pgbackrest-binding";
 /// K22: how a variable begins that acts as an option.
 pub const OPTION_VARIABLE_PREFIX: &str = "PGBACKREST_";
 
+/// The annotation of an Archive that lets the stanza of a cluster with a newer version of PostgreSQL be upgraded, whoever has
+/// written it: `enabled`.
+pub const UPGRADE_STANZA_ANNOTATION: &str = "pgbackrest.cnpg.opera.com/upgradeStanza";
+
 /// The operator's variable with the image of the sidecar.
 pub const SIDECAR_IMAGE_VARIABLE: &str = "SIDECAR_IMAGE";
 

@@ -186,7 +186,7 @@ impl Metrics {
         let place = self.surroundings.place(&source::own_source(cluster)?, cluster).await?;
         let settings = self.surroundings.settings(Command::Info, &place)?;
         let repositories = self.surroundings.repositories(&settings, &place.stanza)?;
-        let context = self.surroundings.context(Command::Info, 1, "info", CancellationToken::new());
+        let context = self.surroundings.context(&settings, Command::Info, 1, "info", CancellationToken::new());
         let reading = Reading::of(&repositories, &context).await;
         Ok(samples_of(&reading, place.stanza.as_str()))
     }

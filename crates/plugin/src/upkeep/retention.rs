@@ -139,7 +139,7 @@ pub(super) async fn expire_alone(
     let (_, before) = look(surroundings, round).await?;
     guard.confirm().await?;
     let workers = engine::workers(&settings.options);
-    let context = surroundings.context(Command::Expire, workers, "pgbackrest expire", cancel.clone());
+    let context = surroundings.context(settings, Command::Expire, workers, "pgbackrest expire", cancel.clone());
     let expired = expire(targets, request, &context).await;
     if guard.is_lost() {
         return Err(super::exclusion::lost());
@@ -151,17 +151,14 @@ pub(super) async fn expire_alone(
     let left = labels(&after);
     // A repository that stopped answering has not lost its backups.
     if let (Some(before), Some(after)) = (before.complete_labels(), after.complete_labels()) {
-        let gone: BTreeSet<String> = before.difference(&after).cloned().collect();
-        if !gone.is_empty() {
-            surroundings.log.info("Backups expired", &[("labels", gone.iter().cloned().collect::<Vec<_>>().into())]);
-            surroundings.seen.expired(gone);
-        }
+        surroundings.note_expired(before.difference(&after).cloned().collect());
     }
     expired?;
     Ok(Some(left))
 }
 
-fn has_rules(rules: &Rules) -> bool {
+/// Whether anything can expire.
+pub fn has_rules(rules: &Rules) -> bool {
     rules.full.is_some() || rules.diff.is_some() || rules.wal.count.is_some() || rules.history_days.is_some()
 }
 
