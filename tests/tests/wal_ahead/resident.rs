@@ -330,6 +330,8 @@ fn np06_pu13_a_server_archives_through_the_engine_and_without_it() {
     let ours_in_log: Vec<&str> = log[before..]
         .lines()
         .filter(|line| ["ERROR", "FATAL", "PANIC", "archive command failed"].iter().any(|word| line.contains(word)))
+        // The server's own: pgbench wants a table that it is vacuuming.
+        .filter(|line| !line.contains("canceling autovacuum task"))
         .collect();
     assert!(ours_in_log.is_empty(), "{ours_in_log:#?}");
     // No gap up to the last one, and the original agrees.
