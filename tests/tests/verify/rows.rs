@@ -225,6 +225,21 @@ fn cr04_swapped_and_renamed_objects_are_found() {
         for (from, to) in [(&full, &aside), (&last, &full), (&aside, &last)] {
             fs::rename(from, to).unwrap();
         }
+        // A copy that is another backup's is damage of its own, and no way out where the manifest is damaged.
+        let [manifest, copy] = ["backup.manifest", "backup.manifest.copy"].map(|name| last.join(name));
+        let whole = [&manifest, &copy].map(|path| fs::read(path).unwrap());
+        fs::copy(full.join("backup.manifest"), &copy).unwrap();
+        fs::write(&manifest, b"").unwrap();
+        let report = world.verify().await;
+        let named: Vec<&str> = report.damage.iter().map(|damage| damage.object.as_str()).collect();
+        let places =
+            ["backup.manifest", "backup.manifest.copy"].map(|name| format!("backup/demo/{}/{name}", labels[2]));
+        assert_eq!(named, places, "{report:#?}");
+        assert_eq!(status(&report, labels[2].as_str()).1, Restorable::No, "{report:#?}");
+        assert!(world.restore(labels[2]).await.is_err());
+        for (path, content) in [&manifest, &copy].into_iter().zip(whole) {
+            fs::write(path, content).unwrap();
+        }
         // Info files of another cluster, whole and encrypted with the same passphrase.
         let other = World::of("2.45-pg15-zst-aes-bundle").await;
         for name in ["archive.info", "archive.info.copy"] {

@@ -13,7 +13,7 @@ use pgbr_repo::repository::WritableRepository;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::exclusion::exclusion;
+use super::exclusion::{Fence, exclusion};
 use super::{Round, look, round_of_primary};
 use crate::instance::surroundings::{Place, Surroundings};
 use crate::settings::Settings;
@@ -137,10 +137,11 @@ pub(super) async fn expire_alone(
     };
     // Under the Lease, and so the last word on whose repositories these are and what they list.
     let (_, before) = look(surroundings, round).await?;
-    guard.confirm().await?;
+    let guard = Arc::new(guard);
+    let request = ExpireRequest { permit: Some(Fence::new(Arc::clone(&guard))), ..request.clone() };
     let workers = engine::workers(&settings.options);
     let context = surroundings.context(settings, Command::Expire, workers, "pgbackrest expire", cancel.clone());
-    let expired = expire(targets, request, &context).await;
+    let expired = expire(targets, &request, &context).await;
     if guard.is_lost() {
         return Err(super::exclusion::lost());
     }
