@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::call::{Operator, client, quiet_log};
 use crate::objects::{archive, cluster, job, pod};
 
-fn documents(file: &str) -> Vec<Value> {
+pub(crate) fn documents(file: &str) -> Vec<Value> {
     let path = format!("{}/../manifests/{file}", env!("CARGO_MANIFEST_DIR"));
     serde_saphyr::from_multiple(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
@@ -19,6 +19,14 @@ fn documents(file: &str) -> Vec<Value> {
 fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     let found = objects.iter().find(|it| it["kind"] == kind && it["metadata"]["name"] == name);
     found.unwrap_or_else(|| panic!("{kind} {name} is missing"))
+}
+
+/// What the operator's role may do, but for the Secrets, which it only passes on.
+pub(crate) fn cluster_role() -> Value {
+    let objects = documents("manifest.yaml");
+    let mut rules = object(&objects, "ClusterRole", "plugin-pgbackrest")["rules"].as_array().unwrap().clone();
+    rules.retain(|rule| rule["resources"] != json!(["secrets"]));
+    json!(rules)
 }
 
 #[test]
@@ -60,8 +68,7 @@ fn sec12_no_right_is_wider_than_it_must_be() {
 #[tokio::test]
 async fn sec12_the_rights_are_enough_and_no_secret_is_read() {
     let objects = documents("manifest.yaml");
-    let mut rules = object(&objects, "ClusterRole", "plugin-pgbackrest")["rules"].as_array().unwrap().clone();
-    rules.retain(|rule| rule["resources"] != json!(["secrets"]));
+    let mut rules = cluster_role().as_array().unwrap().clone();
     rules.extend(object(&objects, "Role", "plugin-pgbackrest-leader-election")["rules"].as_array().unwrap().clone());
     let operator = Operator::start().await;
     let api = &operator.api;

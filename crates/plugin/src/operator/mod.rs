@@ -5,6 +5,7 @@
 //! work in the background ([`refresh`]) is left to one process.
 
 pub mod events;
+pub mod forsaken;
 pub mod lease;
 pub mod objects;
 pub mod refresh;
@@ -100,10 +101,16 @@ fn background(
     let leader_elect = options.leader_elect;
     let objects = Objects::new(client.clone());
     async move {
+        let work = |stop: CancellationToken| {
+            let (objects, client, log) = (objects.clone(), objects.client().clone(), log.clone());
+            async move {
+                let letting_go = forsaken::run(client, forsaken::INTERVAL, log.clone(), stop.clone());
+                tokio::join!(refresh::run(objects, log, stop), letting_go);
+            }
+        };
         if !leader_elect {
-            return refresh::run(objects, log, shutdown).await;
+            return work(shutdown).await;
         }
-        let work = |stop| refresh::run(objects.clone(), log.clone(), stop);
         lease::while_leading(client, &namespace, &me, log.clone(), shutdown, work).await;
     }
 }
