@@ -113,6 +113,9 @@ pub const CLUSTER_ROLE_BINDING: &str = "plugin-pgbackrest-binding";
 /// K22: how a variable begins that acts as an option.
 pub const OPTION_VARIABLE_PREFIX: &str = "PGBACKREST_";
 
+/// The argument of a sidecar with what its repositories may be.
+pub const LIMIT_FLAG: &str = "repository-limit";
+
 /// The operator's variable with the image of the sidecar.
 pub const SIDECAR_IMAGE_VARIABLE: &str = "SIDECAR_IMAGE";
 

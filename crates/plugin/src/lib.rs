@@ -13,6 +13,7 @@
 //! - [`resource`]: the custom resource Archive
 //! - [`settings`]: an Archive, a Backup's parameters and variables as the engine's options
 //! - [`credentials`]: Archives and Secrets as the API server has them
+//! - [`limit`]: what an administrator lets the Archives of a namespace point at
 //! - [`finalizer`]: what holds a Backup until its backup is removed
 //! - [`upkeep`]: what the sidecar of the primary does in the background
 //! - [`lease`]: who of several processes does something
@@ -27,6 +28,7 @@ pub mod ids;
 pub mod instance;
 pub mod lease;
 mod lenient;
+pub mod limit;
 pub mod log;
 pub mod operator;
 pub mod parameters;

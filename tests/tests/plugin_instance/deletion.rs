@@ -32,7 +32,10 @@ fn as_it_is(_: &mut Value) {}
 
 fn annotate(world: &World, value: &Value) {
     let mut archive = world.api.get("Archive", NAMESPACE, "store").unwrap();
-    archive["metadata"]["annotations"] = json!({ "pgbackrest.cnpg.opera.com/deleteBackups": value });
+    archive["metadata"]["annotations"] = match value {
+        Value::Null => json!({}),
+        value => json!({ "pgbackrest.cnpg.opera.com/deleteBackups": value }),
+    };
     world.api.put(archive);
 }
 

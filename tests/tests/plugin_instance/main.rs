@@ -3,6 +3,7 @@
 
 mod conformance;
 mod deletion;
+mod limits;
 mod manager;
 mod scene;
 mod stories;

@@ -1,6 +1,7 @@
 //! What is installed: over an installation of the original, with few rights, in a restricted pod.
 
 use pgbr_plugin::operator::objects::Objects;
+use pgbr_plugin::operator::tally::Tally;
 use pgbr_plugin::operator::{lease, refresh};
 use pgbr_plugin::proto::operator_lifecycle::operator_operation_type::Type;
 use pgbr_plugin::proto::reconciler::reconciler_hooks_result::Behavior;
@@ -80,7 +81,7 @@ async fn sec12_the_rights_are_enough_and_no_secret_is_read() {
     let objects = Objects::new(client.clone());
     let token = stop.clone();
     let background = tokio::spawn(async move {
-        let work = |stop| refresh::run(objects.clone(), quiet_log(), stop);
+        let work = |stop| refresh::run(objects.clone(), Tally::default(), quiet_log(), stop);
         lease::while_leading(client, "cnpg-system", "me", quiet_log(), token, work).await;
     });
     let cluster = cluster("1.28");
@@ -131,8 +132,16 @@ fn sec13_the_operators_pod_is_restricted() {
     // Its arguments are ones that the program takes.
     for argument in container["args"].as_array().unwrap().iter().skip(1) {
         let flag = argument.as_str().unwrap().split('=').next().unwrap();
-        let known =
-            ["--server-cert", "--server-key", "--client-cert", "--server-address", "--leader-elect", "--log-level"];
+        let known = [
+            "--server-cert",
+            "--server-key",
+            "--client-cert",
+            "--server-address",
+            "--leader-elect",
+            "--log-level",
+            "--health-probe-bind-address",
+            "--repository-limits",
+        ];
         assert!(known.contains(&flag), "{flag}");
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pgbr_plugin::operator::lease::{LEASE_NAME, while_leading};
 use pgbr_plugin::operator::objects::Objects;
+use pgbr_plugin::operator::tally::Tally;
 use pgbr_plugin::operator::{forsaken, refresh};
 use pgbr_testkit::kube_api::{KubeApi, Verb};
 use serde_json::json;
@@ -30,7 +31,7 @@ async fn kg26_a_changed_archive_renews_roles_and_shows_its_settings() {
     api.put(archive("own"));
     operator.pre(&cluster_with(Some("own"), None, None)).await.unwrap();
     let stop = CancellationToken::new();
-    let work = tokio::spawn(refresh::run(Objects::new(client(api)), quiet_log(), stop.clone()));
+    let work = tokio::spawn(refresh::run(Objects::new(client(api)), operator.tally.clone(), quiet_log(), stop.clone()));
     eventually("the status is written", || {
         let status = &api.get("Archive", "apps", "own").unwrap()["status"];
         status["repositories"][0]["verifyTLS"] == json!(true) && status["repositories"][0]["encryption"] == "none"
@@ -121,7 +122,7 @@ async fn backups_that_nobody_looks_after_are_let_go() {
     // No answer about a Cluster is no absence.
     api.deny(Verb::Get, "clusters");
     let (stop, interval) = (CancellationToken::new(), Duration::from_millis(50));
-    let work = tokio::spawn(forsaken::run(client(&api), interval, quiet_log(), stop.clone()));
+    let work = tokio::spawn(forsaken::run(client(&api), interval, Tally::default(), quiet_log(), stop.clone()));
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(exists("of-none") && exists("of-leaving"));
     api.heal();

@@ -11,6 +11,7 @@ use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::objects::{ObjectError, within};
+use super::tally::Tally;
 use crate::cluster::{Presence, presence};
 use crate::log::Log;
 use crate::upkeep::backup_objects;
@@ -23,19 +24,20 @@ pub const INTERVAL: Duration = Duration::from_secs(60);
 const PAGE_OBJECTS: u32 = 500;
 
 /// Looks every `interval` until it is told to stop.
-pub async fn run(client: Client, interval: Duration, log: Log, stop: CancellationToken) {
+pub async fn run(client: Client, interval: Duration, tally: Tally, log: Log, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(interval) => {}
         }
-        if let Err(error) = round(&client, &log).await {
+        if let Err(error) = round(&client, &tally, &log).await {
+            tally.reconcile_failed();
             log.debug("Deleted Backups could not be looked at", &[("error", Value::from(error.to_string()))]);
         }
     }
 }
 
-async fn round(client: &Client, log: &Log) -> Result<(), ObjectError> {
+async fn round(client: &Client, tally: &Tally, log: &Log) -> Result<(), ObjectError> {
     for deleted in deleted(client).await? {
         let (namespace, name) = (deleted.namespace().unwrap_or_default(), deleted.name_any());
         match release(client, &namespace, &name).await {
@@ -48,6 +50,7 @@ async fn round(client: &Client, log: &Log) -> Result<(), ObjectError> {
             Err(error) => {
                 let fields = [("backup", Value::from(name)), ("error", Value::from(error.to_string()))];
                 log.warn("A deleted Backup could not be let go", &fields);
+                tally.reconcile_failed();
             }
         }
     }
