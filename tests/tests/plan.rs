@@ -1,9 +1,10 @@
 //! `plan`: what a recovery takes, against what the repositories hold and what a restore chooses.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pgbr_testkit::process::Outcome;
+use pgbr_testkit::s3::{Bucket, Fault, Rule, S3Operation};
 use pgbr_testkit::samples::{Sample, Unpacked};
 use pgbr_testkit::{pgbr, user};
 use serde_json::Value;
@@ -13,7 +14,7 @@ const UPGRADE: &str = "2.60-pg15to18-zst-bundle-upgrade";
 const GZ: &str = "2.60-pg15-gz-tablespace";
 
 struct World {
-    _dir: TempDir,
+    dir: TempDir,
     sample: Unpacked,
 }
 
@@ -21,7 +22,7 @@ impl World {
     fn of(name: &str) -> Self {
         let dir = user::scratch().unwrap();
         let sample = Sample::named(name).unwrap().unpack(&dir.path().join("sample")).unwrap();
-        Self { _dir: dir, sample }
+        Self { dir, sample }
     }
 
     fn run(&self, arguments: &[&str]) -> Outcome {
@@ -41,9 +42,7 @@ impl World {
     }
 
     fn archived(&self, id: &str, segment: &str) -> PathBuf {
-        let folder = self.sample.repo().join("archive/demo").join(id).join(&segment[..16]);
-        let mut names = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-        names.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(segment)).unwrap()
+        archived(&self.sample.repo(), id, segment)
     }
 
     /// What a restore with the same options says that it restores.
@@ -61,6 +60,12 @@ impl World {
         let line = outcome.stdout.lines().find_map(|line| Some(line.split_once("restore backup set ")?.1.to_owned()));
         line.map(|rest| rest.split(',').next().unwrap().to_owned())
     }
+}
+
+fn archived(repo: &Path, id: &str, segment: &str) -> PathBuf {
+    let folder = repo.join("archive/demo").join(id).join(&segment[..16]);
+    let mut names = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    names.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(segment)).unwrap()
 }
 
 fn ranges(plan: &Value) -> Vec<(u64, String, String)> {
@@ -173,4 +178,40 @@ fn the_backup_is_the_one_that_a_restore_chooses() {
             assert_eq!(plan["reachable"], chosen.is_some(), "{arguments:?} {plan}");
         }
     }
+}
+
+/// A bucket has the same plan as a directory, names the same gap, and a store that does not answer is no gap.
+#[test]
+fn a_bucket_has_the_plan_of_a_directory() {
+    let world = World::of(UPGRADE);
+    let labels = world.sample.labels().unwrap();
+    let set = format!("--set={}", labels[1]);
+    let all: [&[&str]; 4] = [&[], &[&set], &[&set, "--type=lsn", "--target=0/C80000"], &["--set=20200101-000000F"]];
+    let gap = [set.as_str()];
+    // The objects are younger than the files.
+    let planned = |arguments: &[&str]| {
+        let mut plan = world.plan(arguments);
+        plan["wal"].as_object_mut().map(|wal| wal.remove("last-archived"));
+        plan
+    };
+    let whole = all.map(planned);
+    let removed = world.archived("18-2", "00000002000000000000000D");
+    let content = fs::read(&removed).unwrap();
+    fs::remove_file(&removed).unwrap();
+    let with_gap = planned(&gap);
+    user::write_file(&removed, content).unwrap();
+
+    let bucket = Bucket::start(world.dir.path()).unwrap();
+    world.sample.move_to(&bucket).unwrap();
+    assert_eq!(all.map(planned), whole);
+    bucket.server().inject(Rule::always(Fault::error(403, "AccessDenied"), |request| {
+        request.operation == S3Operation::ListObjects && request.query.contains("archive%2Fdemo%2F18-2")
+    }));
+    let refused = world.run(&gap);
+    assert!(refused.exit_code.is_some_and(|code| code > 1), "{}", refused.text());
+    bucket.server().heal();
+    fs::remove_file(archived(&bucket.repo(), "18-2", "00000002000000000000000D")).unwrap();
+    let plan = planned(&gap);
+    assert_eq!(plan["wal"]["missing"][0]["start"], "00000002000000000000000D", "{plan}");
+    assert_eq!(plan, with_gap);
 }

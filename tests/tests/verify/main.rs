@@ -3,6 +3,7 @@
 
 mod damage;
 mod rows;
+mod store;
 mod text;
 mod truth;
 mod world;

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use pgbr_testkit::engine::Engine;
 use pgbr_testkit::process::Outcome;
+use pgbr_testkit::s3::{Fault, Rule, S3Server};
 use pgbr_testkit::{stock, user};
 
-use crate::wal_site::{MISSING, Site, assert_code, ours};
+use crate::wal_site::{MISSING, Site, assert_code, files_below, into_s3, ours};
 
 const ASYNC: &[&str] = &["--archive-async"];
 const WAIT: Duration = Duration::from_secs(60);
@@ -451,4 +452,43 @@ fn hi16_forged_markers_acknowledge_nothing() {
         let stored = site.objects().iter().any(|path| path.to_string_lossy().contains(name));
         assert!(archived && stored, "{name}: archived {archived}, stored {stored}");
     }
+}
+
+/// A day without the repository, at the pace of a test: neither spool nor log grows with the tries, nothing says that it was
+/// done, and no error is left when it is over.
+#[test]
+fn pu21_a_repository_that_is_away_for_long_leaves_no_markers_behind() {
+    let store = user::scratch().unwrap();
+    let server = S3Server::start(store.path()).unwrap();
+    let bucket = server.create_bucket("bucket").unwrap();
+    let mut site = Site::new(1);
+    into_s3(&mut site, &server);
+    site.mark_ready();
+    site.conf.global("io-timeout", "100ms").unwrap();
+    site.conf.global("log-level-file", "info").unwrap();
+    server.inject(Rule::always(Fault::error(503, "ServiceUnavailable"), |_| true));
+    let log = site.folder.path().join("backrest/log/demo-archive-push-async.log");
+    let allowed: Vec<String> =
+        site.segments.iter().map(String::as_str).chain(["global"]).map(|name| format!("{name}.error")).collect();
+    let try_for = |times: usize| {
+        for _ in 0..times {
+            let outcome = site.push(ours(), site.first(), ASYNC);
+            assert!(outcome.exit_code > Some(MISSING), "{}", outcome.text());
+            assert!(outcome.text().contains("ServiceUnavailable"), "{}", outcome.text());
+            let markers = site.markers("out");
+            assert!(markers.iter().all(|marker| allowed.contains(marker)), "{markers:?}");
+        }
+        fs::metadata(&log).unwrap().len()
+    };
+    let early_bytes = try_for(2);
+    let late_bytes = try_for(8);
+    assert!(late_bytes - early_bytes < 8 * 8192, "{} bytes of log", late_bytes - early_bytes);
+    server.heal();
+    for name in &site.segments {
+        assert_code(&site.archive(ours(), name), 0);
+    }
+    let mut stored = Vec::new();
+    files_below(&bucket.join("r/archive/demo/15-1"), &mut stored);
+    assert_eq!(stored.len(), site.segments.len());
+    wait_until("no error is left", || site.markers("out").iter().all(|marker| !marker.ends_with(".error")));
 }

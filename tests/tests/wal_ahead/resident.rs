@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use pgbr_testkit::postgres::{Cluster, Load, Options, Version};
-use pgbr_testkit::s3::{Fault, Rule, S3Server};
+use pgbr_testkit::s3::{Bucket, Fault, Rule, S3Server};
 use pgbr_testkit::{stock, user};
 
 use crate::wal_site::{MISSING, Site, assert_code, files_below, into_s3, ours};
@@ -476,4 +476,51 @@ fn a_socket_that_was_handed_over_is_served_and_left() {
     assert!(engine.said().contains(&format!("pushed WAL file '{}'", site.first())), "{}", engine.said());
     assert_eq!(engine.terminate(), Some(0), "{}", engine.said());
     assert!(fs::symlink_metadata(site.socket()).is_ok(), "the socket is not the engine's to remove");
+}
+
+/// The engine knows the present. A request for another time is not answered by what it holds, ahead or not.
+#[test]
+fn a_request_for_the_past_is_not_answered_from_the_present() {
+    let mut site = Site::new(1);
+    let bucket = Bucket::start_versioned(site.folder.path()).unwrap();
+    for (option, value) in bucket.options(1) {
+        site.conf.global(&option, &value).unwrap();
+    }
+    ours().ok(&site.conf, &["stanza-create", "--no-online"]).unwrap();
+    // The current second, which is over afterwards.
+    let moment = || {
+        let now = jiff::Timestamp::now();
+        std::thread::sleep(Duration::from_millis(1005 - u64::try_from(now.subsec_millisecond()).unwrap()));
+        now.strftime("--repo-target-time=%Y-%m-%d %H:%M:%S+00").to_string()
+    };
+    let [one, two, three] = [0, 1, 2].map(|place| site.segments[place].clone());
+    assert_code(&site.push(ours(), &one, &[]), 0);
+    assert_code(&site.push(ours(), &two, &[]), 0);
+    let before = moment();
+    assert_code(&site.push(ours(), &three, &[]), 0);
+    let mut engine = Engine::start(&site);
+    assert_code(&site.get(ours(), &one, &[]).0, 0);
+    let waiting = site.folder.path().join("backrest/spool/archive/demo");
+    let waits = |name: &str| {
+        let mut files = Vec::new();
+        files_below(&waiting, &mut files);
+        files.iter().any(|file| file.ends_with(name))
+    };
+    wait_until("the next ones were fetched ahead", || waits(&two) && waits(&three));
+    let (outcome, delivered) = site.get(ours(), &three, &["--repo=1", &before]);
+    assert_code(&outcome, MISSING);
+    assert!(delivered.is_none());
+    let (outcome, delivered) = site.get(ours(), &two, &["--repo=1", &before]);
+    assert_code(&outcome, 0);
+    assert!(delivered == Some(fs::read(site.wal(&two)).unwrap()));
+    // Gone by now, and there at that time.
+    ours().ok(&site.conf, &["stop"]).unwrap();
+    ours().ok(&site.conf, &["--force", "stanza-delete"]).unwrap();
+    ours().ok(&site.conf, &["start"]).unwrap();
+    ours().ok(&site.conf, &["stanza-create", "--no-online"]).unwrap();
+    let (outcome, delivered) = site.get(ours(), &one, &["--repo=1", &before]);
+    assert_code(&outcome, 0);
+    assert!(delivered == Some(fs::read(site.wal(&one)).unwrap()));
+    assert_code(&site.get(ours(), &one, &[]).0, MISSING);
+    assert_eq!(engine.terminate(), Some(0), "{}", engine.said());
 }
