@@ -152,7 +152,7 @@ fn background(
             }
         };
         if !leader_elect {
-            return work(shutdown).await;
+            return Box::pin(work(shutdown)).await;
         }
         lease::while_leading(client, &namespace, &me, log.clone(), shutdown, work).await;
     }

@@ -80,7 +80,9 @@ pub struct Services {
 
 /// Hears the path and the gRPC code of every request that was answered.
 #[derive(Clone)]
-struct Observer(Arc<dyn Fn(&str, i32) + Send + Sync>);
+struct Observer(Arc<Observe>);
+
+type Observe = dyn Fn(&str, i32) + Send + Sync;
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -148,7 +148,9 @@ impl Deletion {
         let surroundings = Arc::clone(&self.surroundings);
         let client = surroundings.credentials.client().await?;
         let (archive, cluster) = (&round.source.archive, &round.cluster);
-        let enabled = is_enabled(client.clone(), &surroundings.pod.namespace, archive).await.map_err(unavailable)?;
+        let enabled = is_enabled(client.clone(), &surroundings.pod.namespace, archive)
+            .await
+            .map_err(|error| unavailable(&error))?;
         let spec = surroundings.credentials.archive(archive).await;
         let stanza = spec.and_then(|spec| {
             let stanza = crate::parameters::stanza(&round.source, &spec, cluster);
@@ -161,7 +163,7 @@ impl Deletion {
             (Err(failure), true) => return Err(failure.clone()),
         };
         let api = backup_objects::api(client, cluster);
-        let objects = backup_objects::list_all(&api).await.map_err(unavailable)?;
+        let objects = backup_objects::list_all(&api).await.map_err(|error| unavailable(&error))?;
         let of = |object| Candidate::of(object, &cluster.name, archive, stanza);
         let steps = steps(&objects.iter().filter_map(of).collect::<Vec<_>>(), enabled);
         let deleted = |step: &Step| match step {
@@ -260,7 +262,10 @@ impl Deletion {
 
     async fn cluster_stays(&self, round: &Round) -> Result<bool, Failure> {
         let (client, cluster) = (self.surroundings.credentials.client().await?, &round.cluster);
-        match presence(client, &cluster.api_version, &cluster.namespace, &cluster.name).await.map_err(unavailable)? {
+        match presence(client, &cluster.api_version, &cluster.namespace, &cluster.name)
+            .await
+            .map_err(|error| unavailable(&error))?
+        {
             // One of the same name that was made since has other data.
             Presence::Stays(now) => Ok(now.uid == cluster.uid && !now.uid.is_empty()),
             Presence::Goes => Ok(false),
@@ -284,7 +289,7 @@ async fn is_enabled(client: Client, namespace: &str, archive: &str) -> Result<bo
     Ok(annotations.get(ids::DELETE_BACKUPS_ANNOTATION).is_some_and(|value| value == "enabled"))
 }
 
-fn unavailable(error: ObjectError) -> Failure {
+fn unavailable(error: &ObjectError) -> Failure {
     Failure::Unavailable(error.to_string())
 }
 
