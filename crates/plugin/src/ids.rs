@@ -116,6 +116,10 @@ pub const OPTION_VARIABLE_PREFIX: &str = "PGBACKREST_";
 /// The argument of a sidecar with what its repositories may be.
 pub const LIMIT_FLAG: &str = "repository-limit";
 
+/// The annotation of an Archive that lets the stanza of a cluster with a newer version of PostgreSQL be upgraded, whoever has
+/// written it: `enabled`.
+pub const UPGRADE_STANZA_ANNOTATION: &str = "pgbackrest.cnpg.opera.com/upgradeStanza";
+
 /// The operator's variable with the image of the sidecar.
 pub const SIDECAR_IMAGE_VARIABLE: &str = "SIDECAR_IMAGE";
 

@@ -1,6 +1,7 @@
 //! A program under a test's control: stopped in the middle, continued, killed.
 
 use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -49,6 +50,28 @@ impl Running {
     /// Whether it has not ended yet.
     pub fn is_alive(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// What it has printed until now, standard output first.
+    ///
+    /// # Errors
+    /// When its output cannot be read.
+    pub fn printed(&self) -> Result<String> {
+        let mut text = String::new();
+        for file in [&self.stdout, &self.stderr] {
+            // The program writes where the file's own position is: that one must stay.
+            let (mut bytes, mut part) = (Vec::new(), [0; 16 * 1024]);
+            loop {
+                let read =
+                    file.read_at(&mut part, bytes.len() as u64).context("read output of", Path::new(&self.line))?;
+                match part.get(..read) {
+                    None | Some([]) => break,
+                    Some(read) => bytes.extend_from_slice(read),
+                }
+            }
+            text.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        Ok(text)
     }
 
     /// Holds the program and its children where they are (SIGSTOP).

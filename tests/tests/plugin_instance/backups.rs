@@ -4,18 +4,18 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use pgbr_testkit::postgres::{Cluster, Options};
+use pgbr_testkit::postgres::Options;
 use pgbr_testkit::user;
 use serde_json::json;
 use tonic::Code;
 
-use crate::scene::{Pod, Primary, VERSION, block_on, cluster, recovering};
+use crate::scene::{Pod, Primary, block_on, cluster, recover, recovering};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A backup of the primary, its repetition, and a cluster that is made of it, also on a directory that a killed Job left.
 #[test]
-fn c15_c20_c21_c22_c23_c27_c30_c39_kg10_kg11_a_backup_becomes_a_cluster() {
+fn c15_c20_c22_c23_c27_c30_c39_a_backup_becomes_a_cluster() {
     let mut primary = Primary::start();
     let (caller, demo) = (primary.pod.caller(), cluster("demo-1"));
     let before = caller.metrics(&demo);
@@ -78,19 +78,7 @@ fn c15_c20_c21_c22_c23_c27_c30_c39_kg10_kg11_a_backup_becomes_a_cluster() {
         user::write_file(&data.join("postmaster.pid"), "999999\n").unwrap();
     }
     job_caller.restore_job(&copy, Some(false)).unwrap();
-    let options = Options {
-        overrides: vec![
-            ("restore_command".to_owned(), primary.bridge.command("restore")),
-            ("archive_command".to_owned(), "false".to_owned()),
-            ("recovery_target_action".to_owned(), "promote".to_owned()),
-        ],
-        ..Options::default()
-    };
-    user::write_file(&data.join("recovery.signal"), "").unwrap();
-    primary.bridge.serve(job.caller(), copy);
-    let mut server = Cluster::open(VERSION, &data, options).unwrap();
-    server.start().unwrap();
-    server.wait_until_promoted(LIMIT).unwrap();
+    let server = recover(&mut primary.bridge, &job, &copy, &[]);
     assert_eq!(server.value("SELECT count(*) FROM t").unwrap(), "1001");
     let after = caller.metrics(&demo);
     assert!(!after.is_empty(), "{after:?}");
@@ -98,7 +86,7 @@ fn c15_c20_c21_c22_c23_c27_c30_c39_kg10_kg11_a_backup_becomes_a_cluster() {
 
 /// One at a time, and given up when nobody waits for it.
 #[test]
-fn c29_kg02_a_backup_that_nobody_waits_for_is_given_up() {
+fn kg02_c29_a_backup_that_nobody_waits_for_is_given_up() {
     let primary = Primary::start();
     let (caller, demo) = (primary.pod.caller(), cluster("demo-1"));
     primary.server.archive_current_segment(LIMIT).unwrap();

@@ -9,5 +9,10 @@ mod scene;
 mod stories;
 
 mod backups;
+mod cancels;
+mod endings;
+mod restores;
+mod sandbox;
+mod upgrades;
 mod upkeep;
 mod wal;

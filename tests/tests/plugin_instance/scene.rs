@@ -162,6 +162,11 @@ impl Pod {
         // The user's variables come after those of the testkit, which clear PG*.
         command.arg("instance").args(&self.arguments).envs(self.variables.iter().cloned());
         self.sidecar = Some(Running::start(&mut command).unwrap());
+        self.wait_for_the_sidecar();
+    }
+
+    /// Until the sidecar serves.
+    pub(crate) fn wait_for_the_sidecar(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(20);
         while block_on(self.channel()).is_err() {
             let alive = self.sidecar.as_mut().unwrap().is_alive();
@@ -178,6 +183,11 @@ impl Pod {
     pub(crate) fn kill_sidecar(&mut self) {
         self.sidecar.take().unwrap().kill();
         self.start_sidecar();
+    }
+
+    /// What the sidecar has written into its log.
+    pub(crate) fn log(&self) -> String {
+        self.sidecar.as_ref().unwrap().printed().unwrap()
     }
 
     pub(crate) fn caller(&self) -> Caller {
@@ -410,6 +420,24 @@ impl Drop for Bridge {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// A server on what a Job has restored: it recovers from the archive as CloudNativePG has it, with these targets, and then
+/// takes writes.
+pub(crate) fn recover(bridge: &mut Bridge, job: &Pod, definition: &Value, targets: &[(&str, &str)]) -> Cluster {
+    let mut settings = vec![
+        ("restore_command", bridge.command("restore")),
+        ("archive_command", "false".to_owned()),
+        ("recovery_target_action", "promote".to_owned()),
+    ];
+    settings.extend(targets.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    let overrides = settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    user::write_file(&job.data.join("recovery.signal"), "").unwrap();
+    bridge.serve(job.caller(), definition.clone());
+    let mut server = Cluster::open(VERSION, &job.data, Options { overrides, ..Options::default() }).unwrap();
+    server.start().unwrap();
+    server.wait_until_promoted(Duration::from_secs(30)).unwrap();
+    server
 }
 
 /// A running primary with its sidecar, archiving.

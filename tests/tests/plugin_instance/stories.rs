@@ -188,7 +188,7 @@ fn external(cluster: &str) -> Value {
 
 /// Story e: a cluster follows another through its archive alone, takes over with a promotion token, and the other one follows.
 #[test]
-fn story_e_kg21_a_replica_cluster_takes_over_and_the_other_follows() {
+fn kg21_story_e_a_replica_cluster_takes_over_and_the_other_follows() {
     let (version, speaks) = (Version::V17, Speaks::Six);
     let world = World::new();
     let (left, right) = (Definition::new("dc-a"), Definition::new("dc-b"));

@@ -91,7 +91,7 @@ fn c01_c02_c03_c04_c05_c06_c14_wal_goes_in_once_and_comes_out_whole() {
 
 /// A store that does not answer is no end of WAL, and an API server that does not answer is no reason to stop.
 #[test]
-fn c05_c42_kg12_kg14_outages_are_no_absence() {
+fn kg12_kg14_c05_c42_outages_are_no_absence() {
     use pgbr_testkit::kube_api::{Answer, Rule};
     use pgbr_testkit::s3::{Fault, Rule as StoreRule};
     let mut primary = Primary::start();

@@ -13,6 +13,7 @@ pub fn recovery_goal(options: &OptionSet) -> Result<RecoveryGoal> {
         set: set(options)?,
         recovery_type: recovery_type(options)?,
         target_timeline: options.text(opt::TARGET_TIMELINE).map(str::to_owned),
+        reaches_timeline: false,
         time_zone: TimeZone::system(),
     })
 }

@@ -99,13 +99,18 @@ async fn look(repository: &Repository, claim: &Claim, context: &Context) -> Resu
         Err(error) if error.kind() == ErrorKind::FileMissing => return Ok(contents),
         Err(error) => return Err(error),
     };
-    contents.systems = info.history().generations().iter().map(|generation| generation.system_id.0).collect();
+    // One that is this cluster's now may have been of another before: of the same before its last upgrade.
+    let current = info.history().current();
+    let is_own = |own: &Own| current.is_cluster(own.identity.version, own.identity.system_id);
+    let since = if claim.cluster.as_ref().is_some_and(is_own) { Some(current.id) } else { None };
+    let generations = || info.history().generations().iter().filter(|it| since.is_none_or(|since| it.id == since));
+    contents.systems = generations().map(|generation| generation.system_id.0).collect();
     match repository.backup_info(context).await {
         Ok(info) => contents.backups = info.backups().iter().map(|backup| backup.label.to_string()).collect(),
         Err(error) if error.kind() == ErrorKind::FileMissing => {}
         Err(error) => return Err(error),
     }
-    for generation in info.history().generations() {
+    for generation in generations() {
         let archive = repository.archive(&info, generation.archive_id())?;
         for directory in archive.wal_directories().await? {
             match &claim.cluster {

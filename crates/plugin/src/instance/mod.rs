@@ -4,10 +4,12 @@
 
 pub mod empty_archive;
 pub mod marker;
+pub mod mounts;
 pub mod pod;
 pub mod residents;
 pub mod restored;
 pub mod source;
+pub mod stanza_upgrade;
 pub mod surroundings;
 
 use std::sync::Arc;
@@ -74,6 +76,7 @@ pub async fn run(
     let variables = environment.all().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let pod = Pod { limit, ..Pod::of(variables).map_err(InstanceError::Environment)? };
     let surroundings = Surroundings::new(pod, log.clone(), shutdown.clone());
+    mounts::tell_missing(&surroundings).await;
     let tidied = Arc::clone(&surroundings);
     // What is left over costs space alone.
     drop(

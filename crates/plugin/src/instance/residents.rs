@@ -49,7 +49,8 @@ pub struct Pushing {
 /// An engine that fetches, with what it was made from.
 #[derive(Debug)]
 pub struct Fetching {
-    settings: Settings,
+    /// The options.
+    pub settings: Settings,
     identity: ClusterIdentity,
     /// The engine.
     pub fetcher: Arc<Fetcher>,
@@ -107,7 +108,7 @@ impl Residents {
         let repositories = surroundings.repositories(&settings, &place.stanza)?;
         let workers = engine::workers(&settings.options);
         let cancel = CancellationToken::new();
-        let context = surroundings.context(Command::ArchivePush, workers, "archive-push", cancel);
+        let context = surroundings.context(&settings, Command::ArchivePush, workers, "archive-push", cancel);
         let (options, pushed) = (settings.options.clone(), repositories.clone());
         let push = blocking(move || push_options(&options)).await?;
         let writable = pushed.into_iter().map(WritableRepository::new).collect();
@@ -146,7 +147,7 @@ impl Residents {
         };
         let options = FetchOptions { workers, queue_max_bytes, directory: directory.clone() };
         let cancel = CancellationToken::new();
-        let context = surroundings.context(Command::ArchiveGet, workers, "archive-get", cancel.clone());
+        let context = surroundings.context(&settings, Command::ArchiveGet, workers, "archive-get", cancel.clone());
         let own = repositories.clone();
         let fetcher = blocking(move || Ok(Fetcher::new(own, options, context))).await?;
         let fetching = Arc::new(Fetching { settings, identity, fetcher, repositories, cancel, directory });

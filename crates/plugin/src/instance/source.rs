@@ -81,7 +81,7 @@ mod tests {
 
     /// Every state that decides: whose archive is read. WAL is written to the own one alone.
     #[test]
-    fn c25_kg21_the_archive_of_every_state() {
+    fn kg21_c25_the_archive_of_every_state() {
         use Situation::{Bootstrap, Following, Member};
         let case = |name, own, recovery, replica, current, pod, wanted| Case {
             name,

@@ -1,5 +1,6 @@
 //! What the services share: the pod, the API server's objects, the log, and how to make a context for the engine.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -134,8 +135,15 @@ impl Surroundings {
         Ok(blocking(move || engine::control_file(&options, &pgdata)).await?)
     }
 
-    /// A context for the engine. `logger` stands in every line of its log.
-    pub fn context(&self, command: Command, workers: usize, logger: &str, cancel: CancellationToken) -> Context {
+    /// A context for the engine. `logger` stands in every line of its log, and the Archive says which lines it may write.
+    pub fn context(
+        &self,
+        settings: &Settings,
+        command: Command,
+        workers: usize,
+        logger: &str,
+        cancel: CancellationToken,
+    ) -> Context {
         let worker_bytes = match command {
             Command::ArchiveGet | Command::ArchivePush => WAL_WORKER_BYTES,
             _ => WORKER_BYTES,
@@ -146,17 +154,40 @@ impl Surroundings {
             budget: Budget::new(workers.saturating_add(1).saturating_mul(worker_bytes)),
             codecs: Codecs::new(workers),
             cancel,
-            reporter: self.log.reporter(logger),
+            reporter: self.log.reporter_at(logger, settings.engine_level().0),
         }
     }
 
-    /// An event for the Cluster's owner, and a line in the log. Where there can be no event the line is enough.
+    /// A warning for the Cluster's owner: an event, and a line in the log. Where there can be no event the line is enough.
     pub async fn warn(&self, cluster: &Cluster, reason: &str, note: String) {
-        let client = || async { Ok::<_, Failure>(Events::new(self.credentials.client().await?, self.log.clone())) };
-        match self.events.get_or_try_init(client).await {
+        match self.events().await {
             Ok(events) => events.warn(cluster, reason, note).await,
             Err(_) => self.log.warn(&note, &[("cluster", cluster.name.as_str().into())]),
         }
+    }
+
+    /// The same for what is as it should be.
+    pub async fn note(&self, cluster: &Cluster, reason: &str, note: String) {
+        match self.events().await {
+            Ok(events) => events.note(cluster, reason, note).await,
+            Err(_) => self.log.info(&note, &[("cluster", cluster.name.as_str().into())]),
+        }
+    }
+
+    async fn events(&self) -> Result<&Events, Failure> {
+        let made = self.events.get_or_try_init(|| async {
+            Ok::<_, Failure>(Events::new(self.credentials.client().await?, self.log.clone()))
+        });
+        made.await
+    }
+
+    /// Notes that these backups have expired: their objects may go.
+    pub fn note_expired(&self, labels: BTreeSet<String>) {
+        if labels.is_empty() {
+            return;
+        }
+        self.log.info("Backups expired", &[("labels", labels.iter().cloned().collect::<Vec<_>>().into())]);
+        self.seen.expired(labels);
     }
 
     /// Notes that a request is being worked on, until the note is dropped.

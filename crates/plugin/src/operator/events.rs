@@ -47,6 +47,15 @@ impl Events {
 
     /// A warning about a Cluster.
     pub async fn warn(&self, cluster: &Cluster, reason: &str, note: String) {
+        self.tell(cluster, EventType::Warning, reason, note).await;
+    }
+
+    /// Something that a Cluster's owner should know, and that is as it should be.
+    pub async fn note(&self, cluster: &Cluster, reason: &str, note: String) {
+        self.tell(cluster, EventType::Normal, reason, note).await;
+    }
+
+    async fn tell(&self, cluster: &Cluster, kind: EventType, reason: &str, note: String) {
         let key = (cluster.uid.clone(), format!("{reason} {note}"));
         {
             let mut told = self.told.lock().await;
@@ -60,9 +69,12 @@ impl Events {
         }
         let names =
             [("cluster", Value::from(cluster.name.as_str())), ("namespace", Value::from(cluster.namespace.as_str()))];
-        self.log.warn(&note, &names);
+        match kind {
+            EventType::Warning => self.log.warn(&note, &names),
+            EventType::Normal => self.log.info(&note, &names),
+        }
         let event = Event {
-            type_: EventType::Warning,
+            type_: kind,
             reason: reason.to_owned(),
             note: Some(note),
             action: "Reconcile".to_owned(),

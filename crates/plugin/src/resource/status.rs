@@ -39,6 +39,15 @@ pub struct StanzaStatus {
     /// The cluster that writes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
+    /// The UID of the Cluster whose archive this was found to be.
+    #[serde(rename = "clusterUID", skip_serializing_if = "Option::is_none")]
+    pub cluster_uid: Option<String>,
+    /// The system identifier of the archive then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_id: Option<String>,
+    /// Its version of PostgreSQL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgresql_version: Option<String>,
     /// The earliest point that can be restored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_recoverability_point: Option<String>,

@@ -34,6 +34,8 @@ use crate::settings::{self, BACKUP_NAME, BACKUP_UID, CreateStanza, Settings, cre
 use crate::status::Failure;
 use crate::upkeep::exclusion::{Guard, exclusion, lost as lost_lease};
 use crate::upkeep::is_primary;
+use crate::upkeep::reading::listed_labels;
+use crate::upkeep::retention::has_rules;
 
 /// Results that are kept for a repeated call.
 const KEPT_MAX: usize = 16;
@@ -141,7 +143,7 @@ impl Backup {
         drop(tokio::spawn(async move {
             let over = Over { service: this.clone(), working: Some(working) };
             let name = wanted.object.name.clone();
-            let made = this.run(&wanted, &key, cancel).await;
+            let made = this.run(&wanted, &key, cancel).await.map_err(|failure| this.why(failure));
             this.tell(&name, &made);
             if let Ok(result) = &made {
                 this.keep(key, result.clone());
@@ -151,6 +153,18 @@ impl Backup {
             drop(sender.send(Some(made)));
         }));
         Ok((outcome, Some(interest)))
+    }
+
+    /// A backup that was given up because the pod ends says so: its object ends with this text.
+    fn why(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::Engine(error) if error.kind() == ErrorKind::Term && self.surroundings.shutdown.is_cancelled() => {
+                let text =
+                    "the pod is ending: the backup was given up, and another full backup goes on with what is stored";
+                Failure::Unavailable(format!("[{:03}]: {text}", ErrorKind::Term.code()))
+            }
+            failure => failure,
+        }
     }
 
     fn keep(&self, key: String, result: proto::BackupResult) {
@@ -197,7 +211,7 @@ impl Backup {
         }
         surroundings.log.info("Starting pgbackrest backup", &[("options", options.shown().into())]);
         let workers = engine::workers(&options.options);
-        let context = surroundings.context(Command::Backup, workers, "pgbackrest backup", cancel.clone());
+        let context = surroundings.context(&options, Command::Backup, workers, "pgbackrest backup", cancel.clone());
         let index = options
             .options
             .repo_default()
@@ -212,7 +226,7 @@ impl Backup {
         let label = if guard.is_lost() { return Err(lost_lease()) } else { copied? };
         let entry = entry_of(&repository, label, &context).await?;
         if options.options.boolean(opt::EXPIRE_AUTO) {
-            self.expire(&options, &place, &guard, &context).await;
+            self.expire(wanted, &options, &place, &guard, &context).await;
         }
         surroundings.log.info("Completed pgbackrest backup", &[("label", label.to_string().into())]);
         Ok(result(&entry, &name, wanted, &place, index.number()))
@@ -279,21 +293,32 @@ impl Backup {
     }
 
     /// What retention says. The backup is complete: that something could not be removed is told and tried after the next
-    /// one.
-    async fn expire(&self, settings: &Settings, place: &Place, guard: &Guard, context: &Context) {
-        if let Err(failure) = guard.confirm().await {
-            let fields = [("error", failure.text().into())];
-            return self.surroundings.log.error("Expire after the backup was left out", &fields);
-        }
+    /// one. Objects of backups that went follow at once.
+    async fn expire(&self, wanted: &Wanted, settings: &Settings, place: &Place, guard: &Guard, context: &Context) {
+        let surroundings = &self.surroundings;
         let work = async {
+            guard.confirm().await?;
             let request = expire_request(&settings.options)?;
             let variable = |name: &str| settings.variable(name);
             let targets = expire_targets(&settings.options, &place.stanza, &variable)?;
-            expire(&targets, &request, context).await
+            let labels = || listed_labels(targets.iter().map(|(repository, _)| &**repository), context);
+            let before = labels().await;
+            let expired = expire(&targets, &request, context).await;
+            if let (Some(before), Some(after)) = (before, labels().await) {
+                surroundings.note_expired(before.difference(&after).cloned().collect());
+            }
+            expired?;
+            Ok(targets.iter().any(|(_, rules)| has_rules(&rules.retention)))
         };
-        if let Err(error) = work.await {
-            let text = format!("[{:03}]: {}", error.kind().code(), error.message());
-            self.surroundings.log.error("Expire after the backup failed", &[("error", text.into())]);
+        let outcome: Result<bool, Failure> = work.await;
+        if let Ok(true) = outcome {
+            surroundings.seen.retention(None);
+        }
+        if let Err(failure) = outcome {
+            let text = failure.text();
+            surroundings.seen.retention(Some(&text));
+            let note = format!("retention could not be applied after the backup: {text}");
+            surroundings.warn(&wanted.cluster, "RetentionFailed", note).await;
         }
     }
 }

@@ -190,7 +190,7 @@ impl Metrics {
         let place = self.surroundings.place(&source::own_source(cluster)?, cluster).await?;
         let settings = self.surroundings.settings(Command::Info, &place)?;
         let repositories = self.surroundings.repositories(&settings, &place.stanza)?;
-        let context = self.surroundings.context(Command::Info, 1, "info", CancellationToken::new());
+        let context = self.surroundings.context(&settings, Command::Info, 1, "info", CancellationToken::new());
         let reading = Reading::of(&repositories, &context).await;
         Ok(samples_of(&reading, place.stanza.as_str()))
     }
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn a_repositorys_status_is_told_as_the_exporter_tells_it() {
         use pgbr_repo::postgres::SystemId;
-        let contents = |backups, system_id| Ok::<_, ()>(Contents { backups, system_id, last_wal: None });
+        let contents = |backups, system_id| Ok::<_, ()>(Contents { backups, system_id, ..Contents::default() });
         let system = Some(SystemId(7));
         assert_eq!(repository_status(&Err(())), 99);
         assert_eq!(repository_status(&contents(None, None)), 1);

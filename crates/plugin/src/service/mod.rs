@@ -7,3 +7,4 @@ pub mod metrics;
 pub mod reconciler;
 pub mod restore_job;
 pub mod wal;
+mod wal_ready;

@@ -83,7 +83,7 @@ impl RestoreJob {
         }
         surroundings.log.info("Starting pgbackrest restore", &[("options", settings.shown().into())]);
         let workers = engine::workers(&settings.options);
-        let context = surroundings.context(Command::Restore, workers, "pgbackrest restore", cancel);
+        let context = surroundings.context(&settings, Command::Restore, workers, "pgbackrest restore", cancel);
         if check.unwrap_or_else(|| !source::skips_empty_check(cluster)) {
             self.check_target(cluster, &context).await?;
         }
@@ -134,6 +134,7 @@ fn goal(target: Option<&ClusterTarget>) -> Result<RecoveryGoal, Failure> {
         set: None,
         recovery_type: RecoveryType::Default,
         target_timeline: None,
+        reaches_timeline: true,
         time_zone: jiff::tz::TimeZone::UTC,
     };
     let Some(target) = target else { return Ok(goal) };

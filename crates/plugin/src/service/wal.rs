@@ -8,25 +8,24 @@ use std::time::Duration;
 use pgbr_config::Command;
 use pgbr_repo::command::archive::WalSource;
 use pgbr_repo::command::archive::get::{self, GetRequest, Got};
-use pgbr_repo::command::stanza::{StanzaCluster, create};
+use pgbr_repo::command::stanza::StanzaCluster;
 use pgbr_repo::error::{Error, ErrorKind};
 use pgbr_repo::postgres::{ControlFile, WalFileName};
 use pgbr_repo::progress::Context;
-use pgbr_repo::repository::{Repository, WritableRepository};
+use pgbr_repo::repository::Repository;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
+use super::wal_ready::make_ready;
 use crate::cluster::Cluster;
-use crate::instance::empty_archive::{self, Claim, Own};
-use crate::instance::residents::{Fetching, Pushing, Residents, identity_of};
+use crate::instance::residents::{Fetching, Residents, identity_of};
 use crate::instance::restored::is_there;
 use crate::instance::source::{self, Situation};
-use crate::instance::surroundings::{Place, Surroundings, blocking};
+use crate::instance::surroundings::{Surroundings, blocking};
 use crate::instance::{TEMPORARY, marker};
 use crate::parameters;
 use crate::proto::wal as proto;
-use crate::settings::{CreateStanza, create_stanza};
 use crate::status::Failure;
 
 /// The longest wait for a file to be archived. PostgreSQL's archiver waits behind it; the work goes on and the next request
@@ -71,7 +70,7 @@ impl Wal {
         let place = self.surroundings.place(&own, &cluster).await?;
         let pushing = self.residents.pushing(&place).await?;
         let checks = self.wants_empty_check(&cluster, request.check_empty_wal_archive).await?;
-        self.make_ready(&cluster, &place, &pushing, checks).await?;
+        make_ready(&self.surroundings, &cluster, &place, &pushing, checks).await?;
         let started = Instant::now();
         match tokio::time::timeout(ARCHIVE_MAX, pushing.pusher.push(&file)).await {
             Ok(Ok(pushed)) => {
@@ -125,57 +124,6 @@ impl Wal {
         }
         let pgdata = self.surroundings.pod.pgdata.clone();
         Ok(blocking(move || marker::is_there(&pgdata)).await?)
-    }
-
-    /// Before the first file: the archive is not somebody else's, and the stanza is there.
-    async fn make_ready(
-        &self,
-        cluster: &Cluster,
-        place: &Place,
-        pushing: &Pushing,
-        checks: bool,
-    ) -> Result<(), Failure> {
-        let mut ready = pushing.ready.lock().await;
-        // What was archived since is ours; the caller may not have heard yet that the marker is gone.
-        if *ready {
-            return Ok(());
-        }
-        let settings = self.surroundings.settings(Command::StanzaCreate, place)?;
-        let control = self.surroundings.control_file(&settings).await?;
-        let context = self.surroundings.context(Command::StanzaCreate, 1, "stanza-create", CancellationToken::new());
-        if checks {
-            let claim = self.claim(cluster, place, &control).await?;
-            empty_archive::check(&pushing.repositories, &claim, &context).await?;
-        }
-        if create_stanza(&place.archive.spec) == CreateStanza::OnFirstArchive {
-            for repository in &pushing.repositories {
-                match repository.archive_info(&context).await {
-                    Ok(_) => {}
-                    Err(error) if error.kind() == ErrorKind::FileMissing => {
-                        let writable = [WritableRepository::new(repository.clone())];
-                        create::create(&writable, stanza_cluster(&control), &context).await?;
-                    }
-                    // What is wrong with one repository is no reason to keep a file from the others; the push tells.
-                    Err(error) => context.warn(format!("{}: {}", repository.index(), error.listed())),
-                }
-            }
-        }
-        *ready = true;
-        Ok(())
-    }
-
-    async fn claim(&self, cluster: &Cluster, place: &Place, control: &ControlFile) -> Result<Claim, Failure> {
-        let wal = self.surroundings.pod.wal_directory();
-        let files = blocking(move || empty_archive::known_files(&wal)).await?;
-        let restored_from_here = match parameters::recovery_source(cluster) {
-            Some(recovery) if recovery.archive == place.archive.name => {
-                let stanza = parameters::stanza(&recovery, &place.archive.spec, cluster);
-                stanza.is_ok_and(|stanza| stanza == place.stanza)
-            }
-            _ => false,
-        };
-        let (identity, timeline) = (identity_of(control), control.timeline());
-        Ok(Claim { cluster: Some(Own { identity, timeline, files, restored_from_here }) })
     }
 
     // Restore --------------------------------------------------------------------------------------------------------
@@ -265,7 +213,13 @@ impl Wal {
     ) -> Result<Got, Failure> {
         let request =
             GetRequest { name: wanted.name, cluster: identity_of(control), segment_size: control.wal_segment_size() };
-        let context = self.surroundings.context(Command::ArchiveGet, 1, "archive-get", CancellationToken::new());
+        let context = self.surroundings.context(
+            &fetching.settings,
+            Command::ArchiveGet,
+            1,
+            "archive-get",
+            CancellationToken::new(),
+        );
         let got = match wanted.rewind {
             // pg_rewind walks backwards and wants this very file from the repository: nothing is fetched ahead, nothing
             // known from before counts.
@@ -323,7 +277,7 @@ impl Wal {
         let cluster = self.surroundings.cluster(definition)?;
         let place = self.surroundings.place(&source::own_source(&cluster)?, &cluster).await?;
         let settings = self.surroundings.settings(Command::Info, &place)?;
-        let context = self.surroundings.context(Command::Info, 1, "info", CancellationToken::new());
+        let context = self.surroundings.context(&settings, Command::Info, 1, "info", CancellationToken::new());
         let repositories = self.surroundings.repositories(&settings, &place.stanza)?;
         let Some(repository) = repositories.first() else {
             return Err(Failure::Precondition("no repository is configured".to_owned()));

@@ -6,7 +6,7 @@ use pgbr_config::Command;
 use secrecy::SecretString;
 
 use super::classes::{Class, class};
-use super::{Given, Origin, Request, Setting};
+use super::{EngineLevel, Given, Origin, Request, Setting};
 use crate::resource::{ArchiveSpec, Repository, Retention, S3Credentials, SecretKey};
 use crate::status::Failure;
 
@@ -84,6 +84,12 @@ pub(super) fn fields(request: &Request<'_>) -> Result<Fields, Failure> {
         && matches!(request.command, Command::ArchivePush | Command::Backup)
     {
         fields.settings.push(Setting::new("compress-type", compression, field("compression")));
+    }
+    // What is no level is left out: validation is the API server's, and no reason to archive nothing.
+    if let Some(level) = configuration.log.as_ref().and_then(|log| present(log.level_stderr.as_deref()))
+        && EngineLevel::parse(level).is_some()
+    {
+        fields.settings.push(Setting::new("log-level-stderr", level, field("log.levelStderr")));
     }
     let jobs = match request.command {
         Command::ArchivePush | Command::ArchiveGet => {

@@ -13,8 +13,9 @@ mod variables;
 
 use std::collections::BTreeMap;
 
-use pgbr_config::{Command, Invocation, NoFiles, OptionSet};
+use pgbr_config::{Command, Invocation, NoFiles, OptionSet, opt};
 use pgbr_repo::format::Stanza;
+use pgbr_repo::progress::Level;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::instance::pod::Pod;
@@ -22,6 +23,25 @@ use crate::resource::ArchiveSpec;
 use crate::status::Failure;
 
 pub use archive::{CreateStanza, SecretRef, create_stanza, secret_refs};
+
+/// The least important messages that the engine may write; `None` is none at all (`off`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineLevel(pub Option<Level>);
+
+impl EngineLevel {
+    /// Parses the value of `log-level-stderr`.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(Self(Some(match text {
+            "off" => return Some(Self(None)),
+            "error" => Level::Error,
+            "warn" => Level::Warn,
+            "info" => Level::Info,
+            "detail" => Level::Detail,
+            "debug" | "trace" => Level::Debug,
+            _ => return None,
+        })))
+    }
+}
 
 /// The annotation that carries the name of a backup (plugin-surface.md K11).
 pub const BACKUP_NAME: &str = "cnpg-backup-name";
@@ -131,6 +151,15 @@ pub struct Settings {
     pub warnings: Vec<String>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// What the engine may write into the log (`log-level-stderr`); all that the process itself writes where nobody says.
+    pub fn engine_level(&self) -> EngineLevel {
+        let given = self.options.is_given(opt::LOG_LEVEL_STDERR);
+        let level = self.options.string_id(opt::LOG_LEVEL_STDERR).filter(|_| given);
+        level.and_then(EngineLevel::parse).unwrap_or(EngineLevel(Some(Level::Debug)))
+    }
 }
 
 impl std::fmt::Debug for Settings {

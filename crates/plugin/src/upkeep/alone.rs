@@ -1,6 +1,5 @@
 //! An expire of the upkeep: under the Leases of its repositories, with what they list before and after.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pgbr_repo::command::expire::{ExpireRequest, RepositoryRules, expire};
@@ -73,12 +72,7 @@ impl Alone {
         let (_, after) = look(surroundings, round).await?;
         // A repository that stopped answering has not lost its backups.
         if let (Some(before), Some(after)) = (self.before.complete_labels(), after.complete_labels()) {
-            let gone: BTreeSet<String> = before.difference(&after).cloned().collect();
-            if !gone.is_empty() {
-                let labels = gone.iter().cloned().collect::<Vec<_>>();
-                surroundings.log.info("Backups expired", &[("labels", labels.into())]);
-                surroundings.seen.expired(gone);
-            }
+            surroundings.note_expired(before.difference(&after).cloned().collect());
         }
         expired?;
         Ok(after)

@@ -253,7 +253,7 @@ impl Deletion {
             return Ok(false);
         }
         let workers = engine::workers(&settings.options);
-        let mut context = surroundings.context(Command::Expire, workers, "pgbackrest expire", cancel);
+        let mut context = surroundings.context(&settings, Command::Expire, workers, "pgbackrest expire", cancel);
         let told = Arc::new(Told { reporter: Arc::clone(&context.reporter), failures: Mutex::default() });
         context.reporter = Arc::<Told>::clone(&told);
         let after = alone.expire(surroundings, round, &targets, &request, &context).await;

@@ -189,6 +189,7 @@ impl Upkeep {
         let facts = Facts {
             stanza: stanza.as_str(),
             cluster: &round.cluster.name,
+            cluster_uid: &round.cluster.uid,
             now_s: SystemClock.now_s(),
             reading,
             pending: pending.as_ref(),
@@ -223,7 +224,7 @@ pub fn is_primary(cluster: &Cluster, surroundings: &Surroundings) -> bool {
 async fn look(surroundings: &Surroundings, round: &Round) -> Result<(Place, Reading), Failure> {
     let place = surroundings.place(&round.source, &round.cluster).await?;
     let settings = surroundings.settings(Command::Info, &place)?;
-    let context = surroundings.context(Command::Info, 1, "info", surroundings.shutdown.child_token());
+    let context = surroundings.context(&settings, Command::Info, 1, "info", surroundings.shutdown.child_token());
     let repositories = surroundings.repositories(&settings, &place.stanza)?;
     let control = surroundings.control_file(&settings).await?;
     let reading = Reading::of(&repositories, &context).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use pgbr_repo::error::{Error, ErrorKind};
 use pgbr_repo::format::BackupEntry;
-use pgbr_repo::postgres::SystemId;
+use pgbr_repo::postgres::{PgVersion, SystemId};
 use pgbr_repo::progress::Context;
 use pgbr_repo::repository::Repository;
 
@@ -33,6 +33,8 @@ pub struct Contents {
     pub backups: Option<Vec<BackupEntry>>,
     /// Whose archive it is; `None` without one (`archive.info`).
     pub system_id: Option<SystemId>,
+    /// The version of PostgreSQL of that cluster.
+    pub version: Option<PgVersion>,
     /// The newest WAL segment, and when it was stored, in seconds since the Unix epoch.
     pub last_wal: Option<(String, i64)>,
 }
@@ -82,6 +84,19 @@ impl Reading {
     }
 }
 
+/// The labels of the backups that these repositories list, if every one of them told its list.
+pub async fn listed_labels(
+    repositories: impl Iterator<Item = &Repository>,
+    context: &Context,
+) -> Option<BTreeSet<String>> {
+    let mut labels = BTreeSet::new();
+    for repository in repositories {
+        let info = repository.backup_info(context).await.ok()?;
+        labels.extend(info.backups().iter().map(|backup| backup.label.to_string()));
+    }
+    Some(labels)
+}
+
 async fn contents(repository: &Repository, context: &Context) -> Result<Contents, Error> {
     let mut contents = Contents::default();
     match repository.backup_info(context).await {
@@ -92,6 +107,7 @@ async fn contents(repository: &Repository, context: &Context) -> Result<Contents
     match repository.archive_info(context).await {
         Ok(info) => {
             contents.system_id = Some(info.history().current().system_id);
+            contents.version = Some(info.history().current().version);
             let archive = repository.archive(&info, info.current_archive_id())?;
             if let Some(last) = archive.wal_directories().await?.into_iter().max() {
                 let segments = archive.segments_of(last).await?;

@@ -103,7 +103,7 @@ impl Retention {
             return Ok(Outcome::Later);
         };
         let workers = engine::workers(&settings.options);
-        let context = surroundings.context(Command::Expire, workers, "pgbackrest expire", cancel.clone());
+        let context = surroundings.context(&settings, Command::Expire, workers, "pgbackrest expire", cancel.clone());
         let after = alone.expire(&surroundings, round, &targets, &request, &context).await?;
         let labels = after.backups().map(|backup| backup.label.to_string()).collect();
         self.applied = Some(Applied { settings, labels });
@@ -111,7 +111,8 @@ impl Retention {
     }
 }
 
-fn has_rules(rules: &Rules) -> bool {
+/// Whether anything can expire.
+pub fn has_rules(rules: &Rules) -> bool {
     rules.full.is_some() || rules.diff.is_some() || rules.wal.count.is_some() || rules.history_days.is_some()
 }
 

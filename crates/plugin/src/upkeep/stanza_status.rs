@@ -46,6 +46,8 @@ pub struct Facts<'a> {
     pub stanza: &'a str,
     /// The cluster.
     pub cluster: &'a str,
+    /// The UID of its object; empty when it has none.
+    pub cluster_uid: &'a str,
     /// Now, in seconds since the Unix epoch.
     pub now_s: i64,
     /// What the repositories said, or why nobody could ask them.
@@ -66,12 +68,14 @@ pub fn time(at_s: i64) -> Option<String> {
 /// The status of the stanza, given the one that is there.
 pub fn stanza_status(present: Option<&StanzaStatus>, facts: &Facts<'_>) -> StanzaStatus {
     let nothing = StanzaStatus::default();
+    let recorded = present.unwrap_or(&nothing);
     let present = present.filter(|it| it.cluster.as_deref() == Some(facts.cluster)).unwrap_or(&nothing);
     let mut status = StanzaStatus {
         name: facts.stanza.to_owned(),
         cluster: Some(facts.cluster.to_owned()),
         ..StanzaStatus::default()
     };
+    owner(&mut status, recorded, facts);
     recoverability(&mut status, present, facts);
     archiving(&mut status, present, facts);
     failed_backup(&mut status, present, facts);
@@ -85,6 +89,25 @@ pub fn stanza_status(present: Option<&StanzaStatus>, facts: &Facts<'_>) -> Stanz
     status.conditions.extend(kept);
     status.conditions.sort_by(|one, other| one.type_.cmp(&other.type_));
     status
+}
+
+/// Which Cluster the archive is of. A reading is one of the own archive: another's is an error. What was recorded stays,
+/// whoever writes, until that is found again.
+fn owner(status: &mut StanzaStatus, recorded: &StanzaStatus, facts: &Facts<'_>) {
+    let answers = facts.reading.ok().into_iter().flat_map(Reading::answers);
+    let found = answers.filter_map(|contents| Some((contents.system_id?, contents.version?))).next();
+    match found {
+        Some((system_id, version)) if !facts.cluster_uid.is_empty() => {
+            status.cluster_uid = Some(facts.cluster_uid.to_owned());
+            status.system_id = Some(system_id.to_string());
+            status.postgresql_version = Some(version.to_string());
+        }
+        _ => {
+            status.cluster_uid.clone_from(&recorded.cluster_uid);
+            status.system_id.clone_from(&recorded.system_id);
+            status.postgresql_version.clone_from(&recorded.postgresql_version);
+        }
+    }
 }
 
 /// Backups, as long as a repository answers; else what was known.

@@ -17,6 +17,8 @@ enum Wanted {
     Label(BackupLabel),
     /// The newest of the first repository that can be used.
     Newest,
+    /// The newest from which the target timeline is reached.
+    NewestReaching,
     /// The newest that ended before this second of the Unix epoch.
     Before(i64),
     /// The newest that ended at this position of the WAL or before.
@@ -70,6 +72,7 @@ impl Wanted {
                 .parse()
                 .map(Self::UpTo)
                 .map_err(|error| Error::new(ErrorKind::Format, format!("invalid target lsn '{text}': {error}"))),
+            _ if goal.reaches_timeline && goal.target_timeline.is_some() => Ok(Self::NewestReaching),
             _ => Ok(Self::Newest),
         }
     }
@@ -81,7 +84,7 @@ impl Wanted {
         };
         let text = match self {
             Self::Label(label) => format!("backup set {label} is not valid"),
-            Self::Newest => "no backup set found to restore".to_owned(),
+            Self::Newest | Self::NewestReaching => "no backup set found to restore".to_owned(),
             Self::Before(_) => format!("unable to find backup set with stop time less than '{target}'"),
             Self::UpTo(_) => format!("unable to find backup set with lsn less than or equal to '{target}'"),
         };
@@ -155,7 +158,7 @@ fn candidates(info: &BackupInfo, wanted: Wanted) -> Result<Candidates<'_>> {
     let mut found = Candidates::default();
     match wanted {
         Wanted::Label(label) => found.newest_first.extend(info.backup(&label)),
-        Wanted::Newest => {
+        Wanted::Newest | Wanted::NewestReaching => {
             let Some(latest) = info.backups().last() else { return Ok(found) };
             if latest.history_id < info.history().current().id {
                 return Err(Error::new(
@@ -165,7 +168,13 @@ fn candidates(info: &BackupInfo, wanted: Wanted) -> Result<Candidates<'_>> {
                 .hint("was a backup created after the stanza-upgrade?")
                 .hint("specify --set or --type=time/lsn to restore from a prior version of PostgreSQL."));
             }
-            found.newest_first.push(latest);
+            match wanted {
+                Wanted::NewestReaching => {
+                    let of_the_cluster = |backup: &&BackupEntry| backup.history_id == latest.history_id;
+                    found.newest_first.extend(info.backups().iter().rev().filter(of_the_cluster));
+                }
+                _ => found.newest_first.push(latest),
+            }
         }
         Wanted::Before(time_s) => {
             found.newest_first.extend(info.backups().iter().rev().filter(|backup| backup.timestamp_stop_s < time_s));
@@ -201,8 +210,14 @@ async fn first_on_path(
             // Nothing to compare: the manifest may tell more.
             None => Ok(()),
             Some(start) => {
-                let target = TargetTimeline::of(goal, start.archive_id.version)?;
-                timelines.verify(target, start, context).await
+                match TargetTimeline::of(goal, start.archive_id.version)? {
+                    // Timelines are numbered as they come: no history has to be read, and the first one has none.
+                    TargetTimeline::Number(target) if target < start.timeline => Err(Error::new(
+                        ErrorKind::DbMismatch,
+                        format!("it is on timeline {}, later than target timeline {target}", start.timeline),
+                    )),
+                    target => timelines.verify(target, start, context).await,
+                }
             }
         };
         match reached {
@@ -246,6 +261,7 @@ mod tests {
         let all: Vec<BackupLabel> = info.backups().iter().rev().map(|backup| backup.label).collect();
         let stop_s = info.backup(&all[1]).unwrap().timestamp_stop_s;
         assert_eq!(labels(&info, Wanted::Newest), all[..1]);
+        assert_eq!(labels(&info, Wanted::NewestReaching), all);
         assert_eq!(labels(&info, Wanted::Before(i64::MAX)), all);
         assert_eq!(labels(&info, Wanted::Before(stop_s + 1)), all[1..]);
         assert_eq!(labels(&info, Wanted::Before(stop_s)), all[2..]);
@@ -290,6 +306,7 @@ mod tests {
         info.upgrade(current.version, current.system_id, catalog).unwrap();
         let error = candidates(&info, Wanted::Newest).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BackupSetInvalid);
+        assert!(candidates(&info, Wanted::NewestReaching).is_err());
         assert!(error.message().contains("is from a prior version of PostgreSQL"), "{error}");
         assert_eq!(labels(&info, Wanted::Before(i64::MAX)).len(), 3);
     }

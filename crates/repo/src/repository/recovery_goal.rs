@@ -58,6 +58,9 @@ pub struct RecoveryGoal {
     pub recovery_type: RecoveryType,
     /// The timeline to follow.
     pub target_timeline: Option<String>,
+    /// Without another target, take the newest backup from which the timeline is reached. The original takes the newest of
+    /// all, and refuses it when the timeline cannot be reached from it.
+    pub reaches_timeline: bool,
     /// The zone of times without one.
     pub time_zone: TimeZone,
 }

@@ -188,6 +188,7 @@ mod tests {
             set: None,
             recovery_type,
             target_timeline: target_timeline.map(str::to_owned),
+            reaches_timeline: false,
             time_zone: jiff::tz::TimeZone::UTC,
         }
     }

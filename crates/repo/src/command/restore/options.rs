@@ -52,6 +52,7 @@ impl RestoreOptions {
             set: self.set,
             recovery_type: self.recovery.recovery_type.clone(),
             target_timeline: self.recovery.target_timeline.clone(),
+            reaches_timeline: false,
             time_zone: self.time_zone.clone(),
         }
     }
