@@ -10,6 +10,7 @@ use pgbr_config::render;
 use pgbr_repo::error::ErrorKind;
 
 use crate::exit::Failure;
+use crate::lock::LockType;
 use crate::session::Session;
 
 /// How long a background half stays when there is nothing to do.
@@ -42,4 +43,10 @@ pub fn detach() {
     let _ = rustix::process::setsid();
     // So that the file system of the data directory can be unmounted. Every path of the options is absolute.
     let _ = rustix::process::chdir("/");
+}
+
+/// Removes the lock file that was left between two rounds, unless somebody holds it.
+pub fn remove_lock_file(session: &Session) -> Result<(), Failure> {
+    drop(session.try_lock(&[LockType::Archive])?);
+    Ok(())
 }

@@ -1,9 +1,12 @@
-//! A console that nobody may be reading: a process that stays must go on when the pipe behind it is full (faults.md RE07).
+//! The console of a process that stays, which nobody may be reading: it goes on when the pipe behind it is full, at once
+//! (faults.md RE07).
 
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
+
+use crate::console::lost_note;
 
 /// Messages that wait for the reader; what comes behind them is counted and lost.
 const WAITING_MAX: usize = 256;
@@ -49,7 +52,7 @@ impl Detached {
         let Some(queue) = &self.queue else { return };
         let text = match self.lost {
             0 => text,
-            lost => format!("({lost} messages were lost here: nobody read them)\n{text}"),
+            lost => lost_note(lost) + &text,
         };
         match queue.try_send(Message { to_stderr, text }) {
             Ok(()) => self.lost = 0,

@@ -105,6 +105,12 @@ impl Locks {
         Ok(Ok(locks))
     }
 
+    /// Lets go and leaves the files where they are, for a process that will take them again. Between each removal and the next
+    /// lock another process of the original could lock a file that has no name any more, beside whoever makes a new one.
+    pub fn leave(mut self) {
+        self.held.clear();
+    }
+
     /// Says how far the command is, as `info` shows it; written when it moved by at least a tenth of a per cent.
     pub fn progress(&mut self, progress: Progress) {
         let total = u128::from(progress.total_bytes.max(1));
@@ -308,6 +314,8 @@ fn no_follow() -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -333,6 +341,41 @@ mod tests {
         drop(first);
         assert_eq!(holder(&path, "demo", LockType::Backup, 3), None);
         drop(Locks::acquire(&path, "demo", &LockType::ALL, &[1], "5-6").unwrap());
+    }
+
+    /// A file that its holder removes between another's opening and locking of it excludes nobody.
+    #[test]
+    fn tc04_of_many_that_take_turns_one_holds_the_lock() {
+        let directory = tempfile::tempdir().unwrap();
+        let (holders, turns) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..2000 {
+                        let taken = Locks::try_acquire(directory.path(), "demo", &[LockType::Archive], &[1], "1-2");
+                        let Some(locks) = taken.unwrap() else { continue };
+                        assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
+                        turns.fetch_add(1, Ordering::SeqCst);
+                        holders.fetch_sub(1, Ordering::SeqCst);
+                        drop(locks);
+                    }
+                });
+            }
+        });
+        assert!(turns.into_inner() > 100);
+    }
+
+    #[test]
+    fn a_lock_that_was_left_keeps_its_file_and_nobody_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let take = || Locks::try_acquire(directory.path(), "demo", &[LockType::Archive], &[1], "1-2").unwrap();
+        let file = directory.path().join("demo-archive-1.lock");
+        take().unwrap().leave();
+        assert!(file.is_file() && holder_of(&file).is_none());
+        let again = take().unwrap();
+        assert!(take().is_none());
+        drop(again);
+        assert!(fs::symlink_metadata(&file).is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -18,6 +19,7 @@ use pgbr_repo::error::ErrorKind;
 use pgbr_repo::progress::{Level, Progress, Reporter};
 
 use crate::bar::Bar;
+use crate::console::Console;
 use crate::detached::Detached;
 
 /// What separates the runs in a log file.
@@ -110,6 +112,7 @@ struct Sinks {
     file: Option<File>,
     banner_written: bool,
     bar: Option<Bar>,
+    console: Console,
     /// Writes to the console instead of the thread that has something to say.
     detached: Option<Detached>,
 }
@@ -122,6 +125,7 @@ impl Default for Logger {
                 file: None,
                 banner_written: false,
                 bar: None,
+                console: Console::new(None),
                 detached: None,
             }),
         }
@@ -144,6 +148,11 @@ impl Logger {
         sinks.file = Some(file);
         sinks.banner_written = false;
         Ok(())
+    }
+
+    /// How long the reader of the console may keep a message waiting from now on; `None` is as long as it likes.
+    pub fn wait_at_most(&self, patience: Option<Duration>) {
+        self.lock().console = Console::new(patience);
     }
 
     /// From now on nobody waits for the reader of the console.
@@ -220,22 +229,16 @@ impl Sinks {
         let to_console = to_stderr || self.settings.console.takes(level);
         if let Some(detached) = self.detached.as_mut().filter(|_| to_console) {
             detached.write(to_stderr, if to_stderr { line.brief() } else { line.full() });
-        } else if to_stderr {
-            self.beside_bar(|| io::stderr().lock().write_all(line.brief().as_bytes()));
-        } else if self.settings.console.takes(level) {
-            self.beside_bar(|| io::stdout().lock().write_all(line.full().as_bytes()));
+        } else if to_console {
+            let text = if to_stderr { line.brief() } else { line.full() };
+            match &self.bar {
+                Some(bar) => bar.suspend(|| self.console.write(to_stderr, &text)),
+                None => self.console.write(to_stderr, &text),
+            }
         }
         if to_file {
             self.write_file(&line.full());
         }
-    }
-
-    fn beside_bar(&self, write: impl FnOnce() -> io::Result<()>) {
-        let written = match &self.bar {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        };
-        drop(written);
     }
 
     fn write_file(&mut self, line: &str) {

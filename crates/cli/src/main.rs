@@ -8,6 +8,7 @@
 mod background;
 mod bar;
 mod command;
+mod console;
 mod detached;
 mod exit;
 mod fingerprint;

@@ -65,8 +65,19 @@ pub fn run(program: &str, arguments: &[String], environment: &[(String, String)]
     run_parsed(parsed, &logger, start, begin)
 }
 
+/// How long the reader of the console may keep the command waiting with a message. PostgreSQL waits for the commands that
+/// archive, and whoever holds a lock keeps others out. Of any other command, what it prints is what it is for.
+fn patience(command: Command) -> Option<Duration> {
+    match command {
+        Command::ArchivePush | Command::ArchiveGet => Some(Duration::from_millis(100)),
+        _ if command.facts().lock_required => Some(Duration::from_secs(10)),
+        _ => None,
+    }
+}
+
 fn run_parsed(parsed: Parsed, logger: &Arc<Logger>, start: Start, begin: Instant) -> u8 {
     configure_log(logger, &parsed);
+    logger.wait_at_most(patience(parsed.command));
     if parsed.command == Command::Serve {
         logger.detach();
     }

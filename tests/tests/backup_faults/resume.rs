@@ -7,6 +7,7 @@ use bytes::Bytes;
 use pgbr_repo::command::backup::BackupOptions;
 use pgbr_repo::error::ErrorKind;
 use pgbr_repo::filter::Compression;
+use pgbr_repo::format::manifest::PageChecksums;
 use pgbr_repo::format::{BackupLabel, BackupType, CompressType, path};
 use pgbr_repo::progress::{Context, Level};
 use pgbr_repo::storage::{Storage, StorageExt, StoragePath};
@@ -115,6 +116,39 @@ async fn bk14_what_changed_since_is_copied_again_and_strangers_are_removed() {
         for name in strangers.into_iter().chain(["pg_data/base/1/104"]) {
             assert!(!stage.storage().exists(&stored(&stage, &left, name)).await.unwrap(), "{name}");
         }
+    }
+}
+
+/// The time of a file can be set: another size tells all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn bk14_a_file_of_another_size_is_copied_again_whatever_its_time_is() {
+    for delta in [false, true] {
+        let (stage, left) = interrupted(|stage| stage.options(false)).await;
+        let path = stage.data.file("base/1/101");
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        let mut content = fs::read(&path).unwrap();
+        content.extend_from_slice(&[7; 8192]);
+        stage.data.write("base/1/101", &content);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        let options = BackupOptions { delta, ..stage.options(false) };
+        assert_eq!(finished(&stage, &options).await, left);
+        assert_eq!(resumed(&stage), 6, "{:?}", stage.log.lines(Level::Detail));
+    }
+}
+
+/// The unfinished backup did not look at the pages, and this one is to.
+#[tokio::test(flavor = "multi_thread")]
+async fn bk14_a_file_whose_pages_were_not_checked_is_read_again() {
+    let (stage, _) = interrupted(|stage| stage.options(false)).await;
+    let mut options = stage.options(false);
+    options.pages.check = Some(true);
+    let label = finished(&stage, &options).await;
+    let manifest = stage.manifest(&label).await;
+    let of_pages: Vec<_> =
+        manifest.files().iter().filter(|file| file.name().to_string().starts_with("pg_data/base/1/1")).collect();
+    assert!(!of_pages.is_empty());
+    for file in of_pages {
+        assert_ne!(file.page_checksums, PageChecksums::NotChecked, "{}", file.name());
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use pgbr_repo::command::expire::{ExpireRequest, ExpiredBackups, FullUnit, HOLD, expire};
-use pgbr_repo::error::ErrorKind;
+use futures_util::future::BoxFuture;
+use pgbr_repo::command::expire::{ExpireRequest, ExpiredBackups, FullUnit, HOLD, Permit, expire};
+use pgbr_repo::error::{Error, ErrorKind};
 use pgbr_repo::format::{ArchiveInfo, BackupType};
 use pgbr_repo::progress::Level;
 use pgbr_repo::storage::fault::{Call, Fault, KeyPattern, Phase, Rule, When};
@@ -246,6 +248,47 @@ async fn ex10_the_last_clean_backup_does_not_go_for_a_damaged_one() {
     stage.expire(&forced, keep_full(1)).await.unwrap();
     assert_eq!(stage.listed().await, [sets.full[2]]);
     assert!(stage.log.lines(Level::Warn).iter().any(|line| line.contains("invalid page checksum")));
+}
+
+/// Says yes so many times.
+#[derive(Debug)]
+struct Times(AtomicI64);
+
+impl Permit for Times {
+    fn confirm(&self) -> BoxFuture<'_, Result<(), Error>> {
+        let left = self.0.fetch_sub(1, Ordering::SeqCst);
+        let refused = || Err(Error::new(ErrorKind::LockAcquire, "somebody else works here"));
+        Box::pin(async move { if left > 0 { Ok(()) } else { refused() } })
+    }
+}
+
+/// Who is not let in any more removes nothing more, wherever that is; what is left is whole, and the next run completes it.
+#[tokio::test]
+async fn nothing_is_removed_without_the_permit() {
+    let sets = sets();
+    let mut rules = keep_full(1);
+    rules.retention.history_days = Some(0);
+    let finished = Stage::new(&sets.world).await;
+    finished.expire(&by_retention(), rules.clone()).await.unwrap();
+    let mut refused = 0;
+    for times in 0.. {
+        let stage = Stage::new(&sets.world).await;
+        let before = stage.memory.objects();
+        let permit = Some(Arc::new(Times(AtomicI64::new(times))) as Arc<dyn Permit>);
+        let request = ExpireRequest { permit, ..by_retention() };
+        let Err(error) = stage.expire(&request, rules.clone()).await else { break };
+        assert_eq!(error.kind(), ErrorKind::Command);
+        assert_eq!(stage.log.failure().0, ErrorKind::LockAcquire);
+        if times == 0 {
+            assert_eq!(stage.memory.objects(), before);
+        }
+        stage.is_whole(&sets.world).await;
+        stage.expire(&by_retention(), rules.clone()).await.unwrap();
+        assert_eq!(stage.objects(), finished.objects(), "after {times}");
+        refused = times;
+    }
+    // backup.info, each manifest, each directory, WAL, the history, left-overs.
+    assert!(refused >= 8, "only {refused} questions");
 }
 
 #[tokio::test]

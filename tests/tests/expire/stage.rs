@@ -194,7 +194,14 @@ pub(crate) fn context(log: &Arc<Log>, clock: &Arc<StandingClock>) -> Context {
 }
 
 pub(crate) fn request(backups: ExpiredBackups) -> ExpireRequest {
-    ExpireRequest { backups, archive_before: None, end_at_page_errors: true, dry_run: false, time_zone: TimeZone::UTC }
+    ExpireRequest {
+        backups,
+        archive_before: None,
+        end_at_page_errors: true,
+        dry_run: false,
+        time_zone: TimeZone::UTC,
+        permit: None,
+    }
 }
 
 pub(crate) fn by_retention() -> ExpireRequest {

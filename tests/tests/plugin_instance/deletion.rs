@@ -63,8 +63,8 @@ fn told(world: &World) -> Vec<String> {
 }
 
 #[test]
-fn kg19_a_deleted_backup_object_takes_its_backup_along_only_where_that_is_wanted() {
-    let primary = eager(World::new());
+fn kg19_sec01_a_deleted_backup_object_takes_its_backup_along_only_where_that_is_wanted() {
+    let mut primary = eager(World::new());
     let (world, caller, demo) = (&primary.world, primary.pod.caller(), cluster("demo-1"));
     world.api.put(demo.clone());
     primary.server.archive_current_segment(LIMIT).unwrap();
@@ -137,4 +137,18 @@ fn kg19_a_deleted_backup_object_takes_its_backup_along_only_where_that_is_wanted
     eventually("they are let go", || (!exists(world, "last") && !exists(world, "forged")).then_some(()));
     some_rounds();
     assert!(is_stored(world, &last) && is_stored(world, &plain));
+
+    // No secret is in what the sidecar printed, in an event or in the status.
+    let sidecar = primary.pod.sidecar.take().unwrap();
+    drop(primary.server.stop(pgbr_testkit::postgres::Shutdown::Immediate));
+    sidecar.ask_to_end();
+    let mut told = sidecar.finish(Duration::from_secs(20)).unwrap().text();
+    let world = &primary.world;
+    for kind in ["Archive", "Backup", "Event", "Lease", "Cluster"] {
+        told += &json!(world.api.list(kind)).to_string();
+    }
+    assert!(told.contains("A Backup was deleted with its backup") && told.contains("BackupNotDeleted"));
+    for secret in ["canary-passphrase", world.bucket.server().secret(), world.bucket.server().key()] {
+        assert!(!told.contains(secret));
+    }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pgbr_testkit::kube_api::{Answer, Rule, Verb};
-use pgbr_testkit::s3::{Fault, Rule as S3Rule};
+use pgbr_testkit::s3::{Fault, Rule as S3Rule, S3Operation};
 use serde_json::{Value, json};
 
 use crate::scene::{NAMESPACE, PLUGIN, Primary, World, cluster};
@@ -246,6 +246,49 @@ fn kg18_kg19_kg20_kg22_leases_retention_and_backup_objects() {
     for name in ["second", "x", "y", "z"] {
         assert!(exists(name), "{name}");
     }
+}
+
+/// Retention that follows a backup: objects of what expired go at once, a failure is an event and a condition, and the backup
+/// is good all the same. The engine writes as much about it as the Archive says.
+#[test]
+fn kg19_retention_after_a_backup_is_told_and_followed() {
+    let primary = eager(World::new());
+    let (world, caller, demo) = (&primary.world, primary.pod.caller(), cluster("demo-1"));
+    let edit = |pointer: &str, value: Value| {
+        let mut archive = world.api.get("Archive", NAMESPACE, "store").unwrap();
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        archive.pointer_mut(parent).unwrap()[field] = value;
+        world.api.put(archive);
+    };
+    edit("/spec/configuration/repositories/0/retention", json!({ "full": 1 }));
+    primary.server.archive_current_segment(LIMIT).unwrap();
+    let exists = |name: &str| world.api.get("Backup", NAMESPACE, name).is_some();
+    let full = |name: &str| {
+        let label = caller.backup(&demo, name, &[("type", "full")]).unwrap().backup_id;
+        world.api.put(backup_object(name, &label, "demo"));
+    };
+    full("first");
+    full("kept");
+    eventually("the object of the first goes", || (!exists("first")).then_some(()));
+    told(world, "RetentionApplied", "True", "Applied");
+    assert!(exists("kept"));
+    let engine = "\"logger\":\"pgbackrest backup\"";
+    let log = primary.pod.log();
+    assert!(log.contains("Backups expired") && log.contains(engine), "{log}");
+
+    // Nothing can be removed. Settings are looked at anew after ten seconds at the latest.
+    edit("/spec/configuration/log", json!({ "levelStderr": "error" }));
+    std::thread::sleep(Duration::from_secs(11));
+    let denied = Fault::error(403, "AccessDenied");
+    world.bucket.server().inject(S3Rule::always(denied, |request| {
+        matches!(request.operation, S3Operation::DeleteObject | S3Operation::DeleteObjects)
+    }));
+    full("third");
+    told(world, "RetentionApplied", "False", "Failed");
+    eventually("it is an event", || world.api.list("Event").into_iter().find(|it| it["reason"] == "RetentionFailed"));
+    let log = primary.pod.log()[log.len()..].to_owned();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(engine)).collect();
+    assert!(!lines.is_empty() && lines.iter().all(|line| line.contains("\"level\":\"error\"")), "{lines:#?}");
 }
 
 /// Nothing looks healthy that is not.

@@ -2,7 +2,7 @@
 
 use pgbr_plugin::operator::objects::Objects;
 use pgbr_plugin::operator::tally::Tally;
-use pgbr_plugin::operator::{lease, refresh};
+use pgbr_plugin::operator::{forsaken, lease, refresh};
 use pgbr_plugin::proto::operator_lifecycle::operator_operation_type::Type;
 use pgbr_plugin::proto::reconciler::reconciler_hooks_result::Behavior;
 use pgbr_testkit::kube_api::Verb;
@@ -82,8 +82,21 @@ async fn sec12_the_rights_are_enough_and_no_secret_is_read() {
     let token = stop.clone();
     let background = tokio::spawn(async move {
         let work = |stop| refresh::run(objects.clone(), Tally::default(), quiet_log(), stop);
-        lease::while_leading(client, "cnpg-system", "me", quiet_log(), token, work).await;
+        let letting_go = forsaken::run(
+            client.clone(),
+            std::time::Duration::from_millis(50),
+            Tally::default(),
+            quiet_log(),
+            token.clone(),
+        );
+        tokio::join!(lease::while_leading(client, "cnpg-system", "me", quiet_log(), token, work), letting_go);
     });
+    api.put(json!({
+        "apiVersion": "postgresql.cnpg.io/v1", "kind": "Backup",
+        "metadata": { "name": "held", "namespace": "apps", "finalizers": ["pgbackrest.cnpg.opera.com/backup"] },
+        "spec": { "cluster": { "name": "gone" } },
+    }));
+    assert!(api.delete("Backup", "apps", "held"));
     let cluster = cluster("1.28");
     assert_eq!(operator.pre(&cluster).await.unwrap(), Behavior::Continue);
     assert!(!operator.hook(Type::Evaluate, &cluster, &pod("1.28")).await.unwrap().is_empty());
@@ -109,6 +122,7 @@ async fn sec12_the_rights_are_enough_and_no_secret_is_read() {
     gone["spec"]["plugins"][0]["parameters"]["pgbackrestObjectName"] = json!("gone");
     assert_eq!(operator.pre(&gone).await.unwrap(), Behavior::Requeue);
     assert_eq!(api.list("Event").len(), 1);
+    assert!(api.get("Backup", "apps", "held").is_none());
     stop.cancel();
     background.await.unwrap();
     assert!(api.requests().iter().all(|it| it.resource != "secrets"));

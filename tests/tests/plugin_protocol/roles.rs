@@ -244,3 +244,14 @@ fn under_its_own_name_restore_is_pgbackrests() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "unknown flag: --loud\n");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sec17_no_role_leaves_a_core_dump() {
+    for role in ROLES {
+        let started = started(&[role]).await;
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", started.running.id())).expect("a process");
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("the limit");
+        let words: Vec<&str> = core.split_whitespace().collect();
+        assert_eq!(words[4..6], ["0", "0"], "{role}: {core}");
+    }
+}

@@ -1,7 +1,9 @@
 //! What does not grow: requests with the size of an archive, and the log with the trouble.
 
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pgbr_repo::clock::{SystemClock, SystemRandom};
@@ -22,7 +24,7 @@ use pgbr_testkit::{process, user};
 use crate::limits::into_s3;
 use crate::scene::{Scene, WAIT, ours, sample};
 
-fn context() -> Context {
+pub(crate) fn context() -> Context {
     Context {
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
@@ -104,5 +106,82 @@ fn re07_sec06_the_log_of_a_storm_is_short_and_so_are_its_lines() {
             assert!(outcome.elapsed < Duration::from_secs(60), "{:?}", outcome.elapsed);
         }
         server.heal();
+    }
+}
+
+/// What a pipe holds.
+const PIPE_BYTES: usize = 64 * 1024;
+
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(&[b'.'; PIPE_BYTES]).unwrap();
+    (reader, writer)
+}
+
+fn spawn(scene: &Scene, arguments: &[&str], pipe: PipeWriter) -> Child {
+    let mut command = ours().command(&scene.conf, arguments);
+    command.stdin(Stdio::null()).stdout(pipe.try_clone().unwrap()).stderr(pipe).spawn().unwrap()
+}
+
+/// The exit code; a child that does not end within the time is killed.
+fn code_within(child: &mut Child, limit: Duration) -> Option<i32> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match child.try_wait().unwrap() {
+            Some(status) => return status.code(),
+            None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(5)),
+            None => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                return None;
+            }
+        }
+    }
+}
+
+/// Nobody reads what they say: neither WAL nor a backup waits for that longer than it may.
+#[test]
+fn re07_a_full_pipe_does_not_keep_commands_from_their_work() {
+    let scene = Scene::new(20, 8192);
+    let segment = scene.segment("pg_wal", 10, 1);
+    let name = segment.file_name().unwrap().to_str().unwrap().to_owned();
+    let (segment, destination) = (segment.display().to_string(), scene.dir.path().join("RECOVERYXLOG"));
+    let (_reader, pipe) = full_pipe();
+    let backup = ["--no-online", "--type=full", "--log-level-console=detail", "backup"];
+    let mut backup = spawn(&scene, &backup, pipe.try_clone().unwrap());
+    for level in ["--log-level-console=detail", "--log-level-stderr=detail"] {
+        for arguments in [&["archive-push", &*segment][..], &["archive-get", &name, destination.to_str().unwrap()]] {
+            let mut child = spawn(&scene, &[&[level], arguments].concat(), pipe.try_clone().unwrap());
+            assert_eq!(code_within(&mut child, Duration::from_secs(8)), Some(0), "{arguments:?}");
+        }
+    }
+    assert!(std::fs::read(&destination).unwrap() == std::fs::read(&segment).unwrap());
+    assert_eq!(code_within(&mut backup, Duration::from_secs(40)), Some(0));
+    let info = ours().ok(&scene.conf, &["--output=json", "info"]).unwrap().stdout;
+    assert_eq!(info.matches("\"label\"").count(), 1, "{info}");
+}
+
+/// A reader that comes late gets all that a command prints, and all that it says when that is what it is for.
+#[test]
+fn re07_what_a_command_prints_is_whole_for_a_reader_that_comes_late() {
+    let scene = Scene::new(400, 64);
+    ours().ok(&scene.conf, &["--no-online", "--type=full", "backup"]).unwrap();
+    for (arguments, end) in [
+        (&["--output=json", "--recurse", "repo-ls"][..], "}"),
+        (
+            &["--log-level-console=detail", "--output=text", "--verbose", "verify"],
+            "command end: completed successfully",
+        ),
+    ] {
+        let (mut reader, pipe) = full_pipe();
+        let mut child = spawn(&scene, arguments, pipe);
+        std::thread::sleep(Duration::from_millis(1500));
+        let mut late = String::new();
+        reader.read_to_string(&mut late).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        let late = &late[PIPE_BYTES..];
+        let whole = ours().ok(&scene.conf, arguments).unwrap().stdout;
+        assert_eq!(late.lines().count(), whole.lines().count(), "{late}");
+        assert!(late.contains(end) && !late.contains("were lost here"), "{late}");
     }
 }

@@ -210,6 +210,7 @@ impl Hands {
             end_at_page_errors: true,
             dry_run: false,
             time_zone: TimeZone::UTC,
+            permit: None,
         };
         let count = NonZeroU32::new(KEPT);
         let rules = RepositoryRules {

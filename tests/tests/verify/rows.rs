@@ -148,6 +148,30 @@ fn status(report: &VerifyReport, label: &str) -> (BackupStatus, Restorable) {
     (backup.status, backup.restorable)
 }
 
+/// Nothing but the checksum of its name tells that a segment which is stored as it is has another content.
+#[test]
+fn os11_wal_that_is_not_compressed_is_compared_with_its_name() {
+    block_on(async {
+        let world = World::of("2.45-pg15-none").await;
+        let label = world.labels()[0];
+        let needed = world.segments(&label)[0];
+        let folder = format!("archive/demo/15-1/{}", needed.first16());
+        let names = fs::read_dir(world.sample.repo().join(&folder)).unwrap();
+        let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let name = names.find(|name| name.starts_with(&format!("{needed}-"))).unwrap();
+        let path = world.sample.repo().join(&folder).join(&name);
+        let mut content = fs::read(&path).unwrap();
+        let middle = content.len() / 2;
+        content[middle] ^= 1;
+        fs::write(&path, content).unwrap();
+        let report = world.verify().await;
+        let damage: Vec<_> =
+            report.damage.iter().map(|damage| (damage.object.to_string(), damage.fault.kind)).collect();
+        assert_eq!(damage, [(format!("{folder}/{name}"), FaultKind::Checksum)], "{report:#?}");
+        assert_eq!(status(&report, label.as_str()).1, Restorable::No, "{report:#?}");
+    });
+}
+
 #[test]
 fn damage_that_does_not_reach_the_content_is_told_as_such() {
     block_on(async {
@@ -200,6 +224,21 @@ fn cr04_swapped_and_renamed_objects_are_found() {
         }
         for (from, to) in [(&full, &aside), (&last, &full), (&aside, &last)] {
             fs::rename(from, to).unwrap();
+        }
+        // A copy that is another backup's is damage of its own, and no way out where the manifest is damaged.
+        let [manifest, copy] = ["backup.manifest", "backup.manifest.copy"].map(|name| last.join(name));
+        let whole = [&manifest, &copy].map(|path| fs::read(path).unwrap());
+        fs::copy(full.join("backup.manifest"), &copy).unwrap();
+        fs::write(&manifest, b"").unwrap();
+        let report = world.verify().await;
+        let named: Vec<&str> = report.damage.iter().map(|damage| damage.object.as_str()).collect();
+        let places =
+            ["backup.manifest", "backup.manifest.copy"].map(|name| format!("backup/demo/{}/{name}", labels[2]));
+        assert_eq!(named, places, "{report:#?}");
+        assert_eq!(status(&report, labels[2].as_str()).1, Restorable::No, "{report:#?}");
+        assert!(world.restore(labels[2]).await.is_err());
+        for (path, content) in [&manifest, &copy].into_iter().zip(whole) {
+            fs::write(path, content).unwrap();
         }
         // Info files of another cluster, whole and encrypted with the same passphrase.
         let other = World::of("2.45-pg15-zst-aes-bundle").await;

@@ -96,7 +96,12 @@ fn np02_requests_are_answered_by_what_was_done_ahead_while_it_is_the_same_file()
     assert_code(&pushed, 0);
     assert!(pushed.text().contains(&format!("pushed WAL file '{}' to the archive", names[0])), "{}", pushed.text());
     assert!(engine.said().contains(&format!("pushed WAL file '{}'", names[0])), "{}", engine.said());
-    wait_until("the others were pushed ahead", || site.objects().len() == names.len());
+    // A file that is still being written has a name of its own.
+    let is_whole = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "gz");
+    wait_until("the others were pushed ahead", || {
+        let objects = site.objects();
+        objects.len() == names.len() && objects.iter().all(is_whole)
+    });
     let before = site.objects();
     assert_code(&site.push(ours(), &names[1], &[]), 0);
     // Changed between: another content must not be acknowledged.
@@ -325,6 +330,8 @@ fn np06_pu13_a_server_archives_through_the_engine_and_without_it() {
     let ours_in_log: Vec<&str> = log[before..]
         .lines()
         .filter(|line| ["ERROR", "FATAL", "PANIC", "archive command failed"].iter().any(|word| line.contains(word)))
+        // The server's own: pgbench wants a table that it is vacuuming.
+        .filter(|line| !line.contains("canceling autovacuum task"))
         .collect();
     assert!(ours_in_log.is_empty(), "{ours_in_log:#?}");
     // No gap up to the last one, and the original agrees.

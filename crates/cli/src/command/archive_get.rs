@@ -269,14 +269,17 @@ pub async fn run_background(session: &Session) -> Result<Outcome, Failure> {
     };
     loop {
         let round = queue.round(session).await.map_err(|failure| noted(&spool, failure))?;
-        drop(locks);
         // What is missing, or went wrong, is looked at by the next command that asks for it, which starts a new process.
         if round == Round::Ended || life.is_over() {
             return Ok(Outcome::Done);
         }
+        locks.leave();
         match queue.next_work(session, &mut life).await? {
             Some(taken) => locks = taken,
-            None => return Ok(Outcome::Done),
+            None => {
+                background::remove_lock_file(session)?;
+                return Ok(Outcome::Done);
+            }
         }
     }
 }

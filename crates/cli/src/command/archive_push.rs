@@ -165,14 +165,17 @@ pub async fn run_background(session: &Session) -> Result<Outcome, Failure> {
             spool.write_error(None, failure.code, &failure.message)?;
         }
         let round = round?;
-        drop(locks);
         // A failure is looked at by the next command, which starts a new process.
         if round == Round::Failed || life.is_over() {
             return Ok(Outcome::Done);
         }
+        locks.leave();
         match next_work(session, &spool, &directory, &mut life).await? {
             Some(taken) => locks = taken,
-            None => return Ok(Outcome::Done),
+            None => {
+                background::remove_lock_file(session)?;
+                return Ok(Outcome::Done);
+            }
         }
     }
 }

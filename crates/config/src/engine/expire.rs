@@ -24,6 +24,7 @@ pub fn expire_request(options: &OptionSet) -> Result<ExpireRequest> {
         end_at_page_errors: options.boolean(opt::CHECKSUM_PAGE_ERROR),
         dry_run: options.boolean(opt::DRY_RUN),
         time_zone: TimeZone::system(),
+        permit: None,
     })
 }
 

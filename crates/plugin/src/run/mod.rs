@@ -130,6 +130,9 @@ pub fn run(role: Role, arguments: &[String], environment: &[(String, String)]) -
         }
     };
     log_panics(&log);
+    if !leaves_no_core() {
+        log.warn("core dumps cannot be turned off: one would hold keys and passphrases", &[]);
+    }
     if let Some(level) = &parsed.unknown_level {
         let fields = [("level", Value::from(level.as_str())), ("default", Value::from(parsed.log.level.name()))];
         log.info("Invalid log level, defaulting", &fields);
@@ -137,6 +140,12 @@ pub fn run(role: Role, arguments: &[String], environment: &[(String, String)]) -
     let code = serve(role, parsed, environment, &log);
     log.flush();
     code
+}
+
+/// Turns core dumps off for good: the memory of a role holds keys and passphrases. Whether that was possible.
+fn leaves_no_core() -> bool {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).is_ok()
 }
 
 /// Runs a role until it ends or is told to.

@@ -32,7 +32,7 @@ use crate::parameters::Source;
 use crate::proto::backup as proto;
 use crate::settings::{self, BACKUP_NAME, BACKUP_UID, CreateStanza, Settings, create_stanza, settings};
 use crate::status::Failure;
-use crate::upkeep::exclusion::{Guard, exclusion, lost as lost_lease};
+use crate::upkeep::exclusion::{Fence, Guard, exclusion, lost as lost_lease};
 use crate::upkeep::is_primary;
 use crate::upkeep::reading::listed_labels;
 use crate::upkeep::retention::has_rules;
@@ -217,7 +217,7 @@ impl Backup {
             .repo_default()
             .ok_or_else(|| Failure::Precondition("no repository is configured".to_owned()))?;
         let repository = repositories::open(&options.options, index, &place.stanza, &|name| options.variable(name))?;
-        let guard = self.exclude(wanted, &options, &place, index, &cancel).await?;
+        let guard = Arc::new(self.exclude(wanted, &options, &place, index, &cancel).await?);
         self.create_stanza(&place, &repository, &context).await?;
         if let Some(entry) = made_before(&repository, key, &context).await? {
             return Ok(result(&entry, &name_of(&entry).unwrap_or(name), wanted, &place, index.number()));
@@ -294,11 +294,11 @@ impl Backup {
 
     /// What retention says. The backup is complete: that something could not be removed is told and tried after the next
     /// one. Objects of backups that went follow at once.
-    async fn expire(&self, wanted: &Wanted, settings: &Settings, place: &Place, guard: &Guard, context: &Context) {
+    async fn expire(&self, wanted: &Wanted, settings: &Settings, place: &Place, guard: &Arc<Guard>, context: &Context) {
         let surroundings = &self.surroundings;
         let work = async {
-            guard.confirm().await?;
-            let request = expire_request(&settings.options)?;
+            let mut request = expire_request(&settings.options)?;
+            request.permit = Some(Fence::new(Arc::clone(guard)));
             let variable = |name: &str| settings.variable(name);
             let targets = expire_targets(&settings.options, &place.stanza, &variable)?;
             let labels = || listed_labels(targets.iter().map(|(repository, _)| &**repository), context);

@@ -8,7 +8,7 @@ use pgbr_repo::repository::WritableRepository;
 use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-use super::exclusion::{Guard, exclusion, lost};
+use super::exclusion::{Fence, Guard, exclusion, lost};
 use super::reading::Reading;
 use super::{Round, look};
 use crate::instance::surroundings::{Place, Surroundings};
@@ -64,9 +64,10 @@ impl Alone {
         request: &ExpireRequest,
         context: &Context,
     ) -> Result<Reading, Failure> {
-        self.guard.confirm().await?;
-        let expired = expire(targets, request, context).await;
-        if self.guard.is_lost() {
+        let guard = Arc::new(self.guard);
+        let request = ExpireRequest { permit: Some(Fence::new(Arc::clone(&guard))), ..request.clone() };
+        let expired = expire(targets, &request, context).await;
+        if guard.is_lost() {
             return Err(lost());
         }
         let (_, after) = look(surroundings, round).await?;

@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use pgbr_repo::command::expire::Permit;
+use pgbr_repo::error::{Error, ErrorKind};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -59,6 +62,37 @@ impl Guard {
             }
         }
         Ok(())
+    }
+}
+
+/// How long a look at the Leases is enough: the engine asks before every batch of removals.
+const CONFIRMED: Duration = Duration::from_secs(1);
+
+/// The Leases as the engine's word on whether it may still remove.
+#[derive(Debug)]
+pub struct Fence {
+    guard: Arc<Guard>,
+    confirmed: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl Fence {
+    /// Over the Leases of `guard`.
+    pub fn new(guard: Arc<Guard>) -> Arc<Self> {
+        Arc::new(Self { guard, confirmed: tokio::sync::Mutex::default() })
+    }
+}
+
+impl Permit for Fence {
+    fn confirm(&self) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async {
+            let mut confirmed = self.confirmed.lock().await;
+            if self.guard.is_lost() || confirmed.is_none_or(|at| at.elapsed() >= CONFIRMED) {
+                let failed = |failure: Failure| Error::new(ErrorKind::LockAcquire, failure.text());
+                self.guard.confirm().await.map_err(failed)?;
+                *confirmed = Some(Instant::now());
+            }
+            Ok(())
+        })
     }
 }
 

@@ -5,8 +5,9 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use zstd::zstd_safe::{CCtx, DCtx};
 
@@ -23,6 +24,9 @@ struct Shelves {
     idle_max: usize,
     idle: Mutex<Idle>,
     whole_taken: AtomicBool,
+    /// Cores of the machine, or as many as its limits leave to this process.
+    cores: usize,
+    encoding: AtomicUsize,
 }
 
 /// What waits, by kind.
@@ -46,7 +50,13 @@ impl Codecs {
     /// once is the right value: 1 for a worker of its own. Zero keeps nothing.
     #[must_use]
     pub fn new(idle_max: usize) -> Self {
-        Self { shelves: Arc::new(Shelves { idle_max, idle: Mutex::default(), whole_taken: AtomicBool::new(false) }) }
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self::with_cores(idle_max, cores)
+    }
+
+    fn with_cores(idle_max: usize, cores: usize) -> Self {
+        let (whole_taken, encoding) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Self { shelves: Arc::new(Shelves { idle_max, idle: Mutex::default(), whole_taken, cores, encoding }) }
     }
 
     /// Takes a state that `fits` from those that wait, or makes one.
@@ -70,6 +80,13 @@ impl Codecs {
     pub fn try_whole(&self) -> Option<WholePlace> {
         let taken = self.shelves.whole_taken.swap(true, Ordering::Acquire);
         (!taken).then(|| WholePlace { shelves: Arc::clone(&self.shelves) })
+    }
+
+    /// Counts a file that is being encoded, so that others know whether a core is left for help.
+    #[must_use]
+    pub fn begin_encoding(&self) -> Encoding {
+        self.shelves.encoding.fetch_add(1, Ordering::Relaxed);
+        Encoding { shelves: Arc::clone(&self.shelves) }
     }
 
     /// Wraps a new state, which will wait here after its first use.
@@ -105,6 +122,31 @@ impl fmt::Debug for WholePlace {
 impl Drop for WholePlace {
     fn drop(&mut self) {
         self.shelves.whole_taken.store(false, Ordering::Release);
+    }
+}
+
+/// A file that is being encoded, until it is dropped.
+pub struct Encoding {
+    shelves: Arc<Shelves>,
+}
+
+impl Encoding {
+    /// Whether this process encodes fewer files than it has cores: then a second thread can help with this one.
+    #[must_use]
+    pub fn has_core_to_spare(&self) -> bool {
+        self.shelves.encoding.load(Ordering::Relaxed) < self.shelves.cores
+    }
+}
+
+impl fmt::Debug for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoding").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Encoding {
+    fn drop(&mut self) {
+        self.shelves.encoding.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -212,5 +254,23 @@ impl<T: Shelved> Drop for Lease<T> {
             shelf.remove(0);
         }
         shelf.push(item);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_core_is_left_when_fewer_files_are_encoded() {
+        let codecs = Codecs::with_cores(0, 2);
+        let first = codecs.begin_encoding();
+        assert!(first.has_core_to_spare());
+        let second = codecs.clone().begin_encoding();
+        assert!(!first.has_core_to_spare() && !second.has_core_to_spare(), "clones share the count");
+        drop(second);
+        assert!(first.has_core_to_spare());
+        let alone = Codecs::with_cores(0, 1).begin_encoding();
+        assert!(!alone.has_core_to_spare(), "a single core has no help to give");
     }
 }

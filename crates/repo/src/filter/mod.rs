@@ -23,7 +23,7 @@ mod piece;
 mod transform;
 
 pub use chain::{Chain, ChainReport, SealChain, Sink};
-pub use codecs::{Codecs, WholePlace};
+pub use codecs::{Codecs, Encoding, WholePlace};
 pub use compress::{Compression, LevelError};
 pub use error::{DecryptError, FilterError, SinkClosed, StreamFault};
 pub use form::Form;

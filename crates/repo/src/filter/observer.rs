@@ -8,6 +8,15 @@ use super::page_checksum::{PageCheck, PageObserver, PageReport};
 /// Hashing and looking at pages needs next to no stack.
 const STACK_BYTES: usize = 128 * 1024;
 
+impl Digest {
+    /// Size and checksum of `bytes`, taken on a thread of its own while `work` runs on this one.
+    pub fn beside<R>(bytes: &[u8], work: impl FnOnce() -> R) -> (Self, R) {
+        let mut observer = Observer::default();
+        let result = observer.observe_beside(bytes, work);
+        (observer.digest(), result)
+    }
+}
+
 /// The observers at a chain's input.
 #[derive(Debug, Default)]
 pub(super) struct Observer {
@@ -75,5 +84,6 @@ mod tests {
         }
         assert_eq!(before.digest(), beside.digest());
         assert_eq!(before.digest(), Digest::of(&bytes));
+        assert_eq!(Digest::beside(&bytes, || 7), (Digest::of(&bytes), 7));
     }
 }

@@ -30,6 +30,9 @@ const GZ_ROOM_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of one read.
 const READ_BYTES: usize = 128 * 1024;
 
+/// Bytes of one read that is hashed by a second thread: enough that beginning one costs little.
+const READ_BESIDE_BYTES: usize = 1024 * 1024;
+
 /// How much of a segment is looked at for its header.
 const HEADER_BYTES: usize = 512;
 
@@ -111,8 +114,15 @@ pub(super) fn prepare(source: &WalSource, options: &PrepareOptions, random: &dyn
         return Ok(Prepared { writer, plain, content: Content::Streamed });
     }
     let spec = StoreSpec { compress, cipher: None, form: Form::Standard, pages: None };
-    let mut compressor =
-        Compressor { path: &source.path, spec, codecs: &options.codecs, random, held: Held::default() };
+    let encoding = options.codecs.begin_encoding();
+    let mut compressor = Compressor {
+        path: &source.path,
+        spec,
+        codecs: &options.codecs,
+        random,
+        beside: is_segment && encoding.has_core_to_spare(),
+        held: Held::default(),
+    };
     let whole_place = if compress.kind() == CompressType::Gz { options.codecs.try_whole() } else { None };
     let plain = match &whole_place {
         Some(_) => compressor.whole(&mut file, head, size_bytes)?,
@@ -259,6 +269,8 @@ struct Compressor<'a> {
     spec: StoreSpec<'a>,
     codecs: &'a Codecs,
     random: &'a dyn Random,
+    /// Hash on another core, a third of the time that zst and its like take for a segment: PostgreSQL waits for it.
+    beside: bool,
     held: Held,
 }
 
@@ -266,7 +278,7 @@ impl Compressor<'_> {
     /// Compresses the file, whose first bytes have been read.
     fn stream(&mut self, file: &mut File, head: &[u8]) -> Result<Digest> {
         let unread = |error: io::Error| read_failed(self.path, &error);
-        match compress_rest(&self.spec, file, head, self.codecs, self.random, &mut self.held) {
+        match self.compress_rest(file, head) {
             Ok(plain) => Ok(plain),
             Err(Stop::Filter(FilterError::SinkClosed(_))) => {
                 file.seek(SeekFrom::Start(head.len() as u64)).map_err(unread)?;
@@ -285,31 +297,31 @@ impl Compressor<'_> {
         // One byte more than expected, so that a file that grows is noticed.
         let mut rest = file.take(size_bytes.saturating_add(1));
         rest.read_to_end(&mut plain).map_err(|error| read_failed(self.path, &error))?;
-        match order::compress_whole(self.spec.compress, &plain, GZ_ROOM_BYTES_MAX, self.codecs) {
+        let compress = || order::compress_whole(self.spec.compress, &plain, GZ_ROOM_BYTES_MAX, self.codecs);
+        let (digest, compressed) =
+            if self.beside { Digest::beside(&plain, compress) } else { (Digest::of(&plain), compress()) };
+        match compressed {
             Some(compressed) => self.held.blocks.push(Bytes::from(compressed)),
             None => self.held.is_full = true,
         }
-        Ok(Digest::of(&plain))
+        Ok(digest)
     }
-}
 
-fn compress_rest(
-    spec: &StoreSpec<'_>,
-    file: &mut File,
-    head: &[u8],
-    codecs: &Codecs,
-    random: &dyn Random,
-    held: &mut Held,
-) -> Result<Digest, Stop> {
-    let mut sink = |piece: &[u8]| held.take(piece);
-    let mut chain = order::store(spec, codecs, random)?;
-    chain.write(head, &mut sink)?;
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        let bytes = read_full(file, &mut buffer)?;
-        chain.write(buffer.get(..bytes).unwrap_or_default(), &mut sink)?;
-        if bytes < buffer.len() {
-            return Ok(chain.finish(&mut sink)?.plain);
+    fn compress_rest(&mut self, file: &mut File, head: &[u8]) -> Result<Digest, Stop> {
+        let mut sink = |piece: &[u8]| self.held.take(piece);
+        let mut chain = order::store(&self.spec, self.codecs, self.random)?;
+        chain.write(head, &mut sink)?;
+        let mut buffer = vec![0; if self.beside { READ_BESIDE_BYTES } else { READ_BYTES }];
+        loop {
+            let bytes = read_full(file, &mut buffer)?;
+            let plain = buffer.get(..bytes).unwrap_or_default();
+            match self.beside {
+                true => chain.write_beside(plain, &mut sink)?,
+                false => chain.write(plain, &mut sink)?,
+            }
+            if bytes < buffer.len() {
+                return Ok(chain.finish(&mut sink)?.plain);
+            }
         }
     }
 }

@@ -85,7 +85,7 @@ pub(super) async fn remove(
                 let directory = path::archive_directory(remover.repository().stanza(), *id);
                 let root = repository_path.trim_end_matches('/');
                 context.info(format!("{index}: remove archive path {root}/{directory}"));
-                remover.tree(&directory).await;
+                remover.tree(&directory).await?;
             }
             ArchiveAction::Keep(kept) => Archive { id: *id, kept, context, run: Run::default() }.trim(remover).await?,
         }
@@ -141,8 +141,7 @@ impl Archive<'_> {
             _ => self.say_run(repository),
         }
         let files = entries.iter().filter(|entry| entry.kind != EntryKind::Directory);
-        self.remove_history(files.map(|entry| entry.name.as_str()), remover).await;
-        Ok(())
+        self.remove_history(files.map(|entry| entry.name.as_str()), remover).await
     }
 
     /// Removes from a directory what belongs to no segment that stays.
@@ -160,21 +159,22 @@ impl Archive<'_> {
             doomed.push(entry.map_err(|error| Error::new(ErrorKind::PathOpen, error.to_string()))?);
             self.run.extend(&segment.to_string());
         }
-        remover.objects(&doomed).await;
+        remover.objects(&doomed).await?;
         Ok(())
     }
 
-    async fn remove_history(&self, names: impl Iterator<Item = &str>, remover: &mut Remover<'_>) {
-        let Some(first) = self.kept.history_from else { return };
+    async fn remove_history(&self, names: impl Iterator<Item = &str>, remover: &mut Remover<'_>) -> Result<()> {
+        let Some(first) = self.kept.history_from else { return Ok(()) };
         let repository = remover.repository();
         for name in names {
             if let Ok(WalFileName::History(timeline)) = WalFileName::parse(name)
                 && timeline < first
             {
-                remover.objects(&[path::timeline_history(repository.stanza(), self.id, timeline)]).await;
+                remover.objects(&[path::timeline_history(repository.stanza(), self.id, timeline)]).await?;
                 self.context.info(format!("{}: {} remove history file {name}", repository.index(), self.id));
             }
         }
+        Ok(())
     }
 
     fn say_ranges(&self, repository: &WritableRepository) {

@@ -45,7 +45,7 @@ pub(super) async fn remove_manifests(
         // A backup stays whole as long as something that needs it does.
         let needs = |other: &BackupLabel| change.before.backup(other).is_some_and(|backup| backup.depends_on(label));
         let is_needed = change.expired.iter().any(|other| !gone.contains(other) && needs(other));
-        if !is_needed && remover.manifest(label).await {
+        if !is_needed && remover.manifest(label).await? {
             gone.insert(*label);
         }
     }

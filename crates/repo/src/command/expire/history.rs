@@ -56,7 +56,7 @@ pub(super) async fn remove(
         if year.as_str() < limit.label.year() {
             check_clock(info, limit.now_s)?;
             context.info(format!("{index}: remove expired backup history path {year}"));
-            remover.tree(&directory).await;
+            remover.tree(&directory).await?;
             continue;
         }
         let mut doomed = Vec::new();
@@ -68,7 +68,7 @@ pub(super) async fn remove(
                 doomed.push(path::history_manifest(stanza, &label));
             }
         }
-        remover.objects(&doomed).await;
+        remover.objects(&doomed).await?;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod backups;
 mod history;
 mod leftovers;
 mod options;
+mod permit;
 mod remover;
 mod retention;
 mod wal_retention;
@@ -28,6 +29,7 @@ use backups::Change;
 use history::HistoryLimit;
 pub use jiff::tz::TimeZone;
 pub use options::{ExpireRequest, ExpiredBackups, FullUnit, RepositoryRules, Retention, WalRetention};
+pub use permit::Permit;
 use remover::Remover;
 use retention::BackupPlan;
 pub use retention::HOLD;
@@ -39,7 +41,7 @@ const ROUNDS_MAX: u32 = 3;
 ///
 /// # Errors
 /// [`ErrorKind::Command`] when something failed in one or more of the repositories; each failure was reported.
-/// [`ErrorKind::Term`] when the command is to stop.
+/// [`ErrorKind::Term`] when the command is to stop. The [`Permit`]'s, as any other failure.
 pub async fn expire(
     targets: &[(WritableRepository, RepositoryRules)],
     request: &ExpireRequest,
@@ -137,6 +139,7 @@ impl Run<'_> {
         if plan.backups.expired.is_empty() && !plan.reconciled.is_changed() {
             return Ok(true);
         }
+        self.request.confirm().await?;
         let remaining = &plan.backups.remaining;
         let mut holds = false;
         let change = |now: &mut BackupInfo| {
@@ -154,7 +157,7 @@ impl Run<'_> {
     }
 
     async fn carry_out(self, plan: &Plan) -> Result<()> {
-        let mut remover = Remover::new(self.repository, self.request.dry_run);
+        let mut remover = Remover::new(self.repository, self.request);
         let remaining = &plan.backups.remaining;
         let change = Change {
             known: &plan.reconciled.directories,
@@ -180,6 +183,7 @@ impl Run<'_> {
         }
         archive::warn_of_page_errors(self.repository, remaining, self.context);
         if !self.request.dry_run {
+            self.request.confirm().await?;
             leftovers::remove(self.repository, self.context).await;
         }
         remover.finish()

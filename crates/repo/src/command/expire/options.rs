@@ -1,9 +1,12 @@
 //! What is to be removed.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
+use super::permit::Permit;
+use crate::error::Result;
 use crate::format::{BackupLabel, BackupType};
 use crate::postgres::WalSegmentName;
 
@@ -20,6 +23,21 @@ pub struct ExpireRequest {
     pub dry_run: bool,
     /// The zone of backup labels, in which the age of a manifest of the history is counted.
     pub time_zone: TimeZone,
+    /// Who says whether this process may still remove; without one it may.
+    pub permit: Option<Arc<dyn Permit>>,
+}
+
+impl ExpireRequest {
+    /// Asks the permit.
+    ///
+    /// # Errors
+    /// Its own.
+    pub(super) async fn confirm(&self) -> Result<()> {
+        match &self.permit {
+            Some(permit) if !self.dry_run => permit.confirm().await,
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Which backups go.

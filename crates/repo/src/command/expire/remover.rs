@@ -1,7 +1,9 @@
-//! The one place of this command that removes anything: a dry run ends here, and failures are counted here.
+//! The one place of this command that removes anything: a dry run ends here, the permit is asked here, and failures are
+//! counted here.
 
 use futures_util::stream::{self, StreamExt};
 
+use super::ExpireRequest;
 use crate::error::{Error, Result};
 use crate::format::{BackupLabel, path};
 use crate::progress::Context;
@@ -15,14 +17,14 @@ const TREES_AT_ONCE: usize = 4;
 #[derive(Debug)]
 pub(super) struct Remover<'a> {
     repository: &'a WritableRepository,
-    dry_run: bool,
+    request: &'a ExpireRequest,
     failed: u64,
     first: Option<Error>,
 }
 
 impl<'a> Remover<'a> {
-    pub(super) fn new(repository: &'a WritableRepository, dry_run: bool) -> Self {
-        Self { repository, dry_run, failed: 0, first: None }
+    pub(super) fn new(repository: &'a WritableRepository, request: &'a ExpireRequest) -> Self {
+        Self { repository, request, failed: 0, first: None }
     }
 
     pub(super) fn repository(&self) -> &'a WritableRepository {
@@ -30,15 +32,19 @@ impl<'a> Remover<'a> {
     }
 
     pub(super) fn is_dry_run(&self) -> bool {
-        self.dry_run
+        self.request.dry_run
     }
 
     /// Removes objects; says whether all of them are gone.
-    pub(super) async fn objects(&mut self, paths: &[StoragePath]) -> bool {
-        if self.dry_run || paths.is_empty() {
-            return true;
+    ///
+    /// # Errors
+    /// The permit's.
+    pub(super) async fn objects(&mut self, paths: &[StoragePath]) -> Result<bool> {
+        if self.is_dry_run() || paths.is_empty() {
+            return Ok(true);
         }
-        match self.repository.storage().remove_many(paths).await {
+        self.request.confirm().await?;
+        Ok(match self.repository.storage().remove_many(paths).await {
             Ok(left) => {
                 let all_gone = left.is_empty();
                 self.count(left);
@@ -49,38 +55,49 @@ impl<'a> Remover<'a> {
                 self.count([error]);
                 false
             }
-        }
+        })
     }
 
     /// Removes the manifest of a backup and its copy: after that it is no backup any more.
-    pub(super) async fn manifest(&mut self, label: &BackupLabel) -> bool {
+    ///
+    /// # Errors
+    /// The permit's.
+    pub(super) async fn manifest(&mut self, label: &BackupLabel) -> Result<bool> {
         let stanza = self.repository.stanza();
         self.objects(&[path::manifest(stanza, label), path::manifest_copy(stanza, label)]).await
     }
 
     /// Removes a directory with all that is in it.
-    pub(super) async fn tree(&mut self, path: &StoragePath) {
-        if !self.dry_run
-            && let Err(error) = self.repository.storage().remove_tree(path).await
-        {
-            self.count([error]);
+    ///
+    /// # Errors
+    /// The permit's.
+    pub(super) async fn tree(&mut self, path: &StoragePath) -> Result<()> {
+        if !self.is_dry_run() {
+            self.request.confirm().await?;
+            if let Err(error) = self.repository.storage().remove_tree(path).await {
+                self.count([error]);
+            }
         }
+        Ok(())
     }
 
     /// Removes directories of which none needs another, some at once.
     ///
     /// # Errors
-    /// [`ErrorKind::Term`](crate::error::ErrorKind::Term).
+    /// [`ErrorKind::Term`](crate::error::ErrorKind::Term), the permit's.
     pub(super) async fn trees(&mut self, paths: Vec<StoragePath>, context: &Context) -> Result<()> {
-        if self.dry_run {
+        if self.is_dry_run() {
             return Ok(());
         }
-        let storage = self.repository.storage();
+        let (storage, request) = (self.repository.storage(), self.request);
         let mut removals = stream::iter(paths)
-            .map(|path| async move { storage.remove_tree(&path).await })
+            .map(|path| async move {
+                request.confirm().await?;
+                Ok::<_, Error>(storage.remove_tree(&path).await)
+            })
             .buffer_unordered(TREES_AT_ONCE);
         while let Some(removed) = removals.next().await {
-            if let Err(error) = removed {
+            if let Err(error) = removed? {
                 self.failed = self.failed.saturating_add(1);
                 self.first.get_or_insert(error.into());
             }

@@ -207,10 +207,10 @@ async fn usable_manifest(
     may_run: bool,
     findings: &mut Findings,
 ) -> Result<Option<Manifest>> {
-    let Some(manifest) = load_manifest(surroundings, report, may_run, findings).await? else { return Ok(None) };
+    let loaded = load_manifest(surroundings, report, may_run, findings).await?;
+    let Some((manifest, object)) = loaded else { return Ok(None) };
     let label = report.label;
     if manifest.label() != label {
-        let object = path::manifest(surroundings.repository.stanza(), &label);
         let fault = Fault::new(FaultKind::Other, format!("it is the manifest of {}", manifest.label()));
         surroundings.context.info(fault.line(&shown(surroundings.repository, &object)));
         findings.note(&object, &fault)?;
@@ -239,13 +239,14 @@ async fn usable_manifest(
     Ok(Some(manifest))
 }
 
-/// Reads the manifest and its copy, one after the other, and tells what is wrong with either.
+/// Reads the manifest and its copy, one after the other, and tells what is wrong with either; with the one that is used
+/// comes where it is stored.
 async fn load_manifest(
     surroundings: &Surroundings<'_>,
     report: &mut BackupReport,
     may_run: bool,
     findings: &mut Findings,
-) -> Result<Option<Manifest>> {
+) -> Result<Option<(Manifest, StoragePath)>> {
     let (repository, context, label) = (surroundings.repository, surroundings.context, report.label);
     let main_path = path::manifest(repository.stanza(), &label);
     let copy_path = path::manifest_copy(repository.stanza(), &label);
@@ -277,7 +278,7 @@ async fn load_manifest(
                 Err(error) if is_missing(&error) && !report.is_listed => {}
                 Err(error) => findings.note(&copy_path, &Fault::of(&error)).map(drop)?,
             }
-            Ok(Some(manifest))
+            Ok(Some((manifest, main_path)))
         }
         (Err(main), _) if is_missing(&main) && may_run => {
             context.info(format!("backup '{label}' appears to be in progress, skipping"));
@@ -294,7 +295,7 @@ async fn load_manifest(
         (Err(main), Ok(_)) => {
             context.detail(format!("{label}/backup.manifest is missing or unusable, using copy"));
             findings.note(&main_path, &Fault::of(&main))?;
-            Ok(Some(read(ManifestFile::Copy).await?.0))
+            Ok(Some((read(ManifestFile::Copy).await?.0, copy_path)))
         }
         (Err(main), Err(copy)) => {
             if is_missing(&main) && is_missing(&copy) {

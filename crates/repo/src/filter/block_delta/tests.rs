@@ -173,6 +173,18 @@ fn an_unchanged_file_stores_nothing_and_a_cut_one_its_map_only() {
 
 /// The worked example of repository-format.md §7.6: our super blocks and maps are the original's.
 #[test]
+fn a_map_of_another_block_size_is_not_continued() {
+    let mut repository = Repository::new(8192, 32 * 1024, CompressType::None, false);
+    // One block, whatever its size is: its checksum is the same.
+    let plain = content(5000, 1);
+    repository.back_up(&plain, 4096);
+    repository.geometry = BlockGeometry::new(16 * 1024, 7).unwrap();
+    let report = repository.back_up(&plain, 4096);
+    assert!(report.map_stored_bytes.is_some() && report.stored.size_bytes > 5000, "{report:?}");
+    assert_eq!(repository.restore(&[], plain.len(), 4096).unwrap().0, plain);
+}
+
+#[test]
 fn three_backups_of_one_file_have_the_original_maps() {
     let mut plain: Vec<u8> = (0..12_u8).flat_map(|block| [0x41 + block; 8192]).collect();
     plain.extend([b'z'; 100]);
