@@ -351,11 +351,13 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    for _ in 0..2000 {
+                    for _ in 0..3000 {
                         let taken = Locks::try_acquire(directory.path(), "demo", &[LockType::Archive], &[1], "1-2");
                         let Some(locks) = taken.unwrap() else { continue };
                         assert_eq!(holders.fetch_add(1, Ordering::SeqCst), 0);
                         turns.fetch_add(1, Ordering::SeqCst);
+                        // Long enough for another to make a new file.
+                        std::thread::sleep(Duration::from_micros(50));
                         holders.fetch_sub(1, Ordering::SeqCst);
                         drop(locks);
                     }
