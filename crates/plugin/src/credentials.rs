@@ -52,6 +52,8 @@ pub struct Credentials {
     namespace: String,
     /// Where files with certificate authorities go.
     directory: PathBuf,
+    /// Held by whoever writes one of them.
+    writing: Arc<Mutex<()>>,
     client: OnceCell<Client>,
     archives: Cache<(i64, Arc<ArchiveSpec>)>,
     secrets: Cache<Arc<BTreeMap<String, SecretBytes>>>,
@@ -71,7 +73,7 @@ impl Credentials {
     /// Nothing is read yet, not even how to reach the server.
     pub fn new(namespace: String, directory: PathBuf) -> Self {
         let (archives, secrets) = (Cache::default(), Cache::default());
-        Self { namespace, directory, client: OnceCell::new(), archives, secrets }
+        Self { namespace, directory, writing: Arc::default(), client: OnceCell::new(), archives, secrets }
     }
 
     /// The Archive with everything that it refers to.
@@ -93,8 +95,8 @@ impl Credentials {
         for (number, reference) in authorities {
             let content = self.value(&reference).await?;
             let file = self.directory.join(format!("{name}-repo{number}-ca.crt"));
-            let shown = file.display().to_string();
-            let written = tokio::task::spawn_blocking(move || keep_file(&file, &content)).await;
+            let (shown, writing) = (file.display().to_string(), Arc::clone(&self.writing));
+            let written = tokio::task::spawn_blocking(move || keep_file(&writing, &file, &content)).await;
             written
                 .map_err(|panic| Failure::Unavailable(format!("a worker failed: {panic}")))?
                 .map_err(|error| Failure::Unavailable(format!("unable to write '{shown}': {error}")))?;
@@ -265,8 +267,10 @@ impl<T: Clone> Cache<T> {
     }
 }
 
-/// Gives a file this content unless it has it: private, and never seen half-written. Blocking.
-fn keep_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
+/// Gives a file this content unless it has it: private, and never seen half-written. Blocking. One at a time, since the first
+/// requests of a process all come here at once, for the same file.
+fn keep_file(writing: &Mutex<()>, path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
     if content.len() > CA_BYTES_MAX {
         return Err(std::io::Error::other(format!("{} bytes are too many for certificates", content.len())));
     }
@@ -328,11 +332,26 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca/a-repo1-ca.crt");
         for content in [&b"one"[..], b"two", b"two"] {
-            keep_file(&path, content).unwrap();
+            keep_file(&Mutex::default(), &path, content).unwrap();
             assert_eq!(fs::read(&path).unwrap(), content);
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn requests_that_begin_together_write_the_same_file_one_after_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let writing = Mutex::default();
+        for round in 0..20 {
+            let path = folder.path().join(format!("ca-{round}/store-repo1-ca.crt"));
+            std::thread::scope(|scope| {
+                let writers: Vec<_> =
+                    (0..8).map(|_| scope.spawn(|| keep_file(&writing, &path, b"certificate"))).collect();
+                assert!(writers.into_iter().all(|writer| writer.join().unwrap().is_ok()));
+            });
+            assert_eq!(fs::read(&path).unwrap(), b"certificate");
+        }
     }
 }

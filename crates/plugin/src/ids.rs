@@ -25,6 +25,8 @@ pub const ARCHIVE_SINGULAR: &str = "archive";
 
 /// The API group of Clusters and Backups.
 pub const CNPG_GROUP: &str = "postgresql.cnpg.io";
+/// Group and version of Clusters and Backups, unless a Cluster says otherwise.
+pub const CNPG_API_VERSION: &str = "postgresql.cnpg.io/v1";
 
 /// K4: the plugin parameter that names an Archive in the Cluster's namespace.
 pub const PARAMETER_ARCHIVE: &str = "pgbackrestObjectName";
@@ -111,12 +113,21 @@ pub const CLUSTER_ROLE_BINDING: &str = "plugin-pgbackrest-binding";
 /// K22: how a variable begins that acts as an option.
 pub const OPTION_VARIABLE_PREFIX: &str = "PGBACKREST_";
 
+/// The argument of a sidecar with what its repositories may be.
+pub const LIMIT_FLAG: &str = "repository-limit";
+
 /// The annotation of an Archive that lets the stanza of a cluster with a newer version of PostgreSQL be upgraded, whoever has
 /// written it: `enabled`.
 pub const UPGRADE_STANZA_ANNOTATION: &str = "pgbackrest.cnpg.opera.com/upgradeStanza";
 
 /// The operator's variable with the image of the sidecar.
 pub const SIDECAR_IMAGE_VARIABLE: &str = "SIDECAR_IMAGE";
+
+/// Annotation of an Archive: with the value `enabled`, who deletes a Backup deletes the backup too.
+pub const DELETE_BACKUPS_ANNOTATION: &str = "pgbackrest.cnpg.opera.com/deleteBackups";
+
+/// The finalizer of Backups whose backup goes before them.
+pub const BACKUP_FINALIZER: &str = "pgbackrest.cnpg.opera.com/backup";
 
 /// K6: the stanza when nothing names one, also for a Cluster that is restored from another's Archive.
 #[must_use]

@@ -13,6 +13,8 @@
 //! - [`resource`]: the custom resource Archive
 //! - [`settings`]: an Archive, a Backup's parameters and variables as the engine's options
 //! - [`credentials`]: Archives and Secrets as the API server has them
+//! - [`limit`]: what an administrator lets the Archives of a namespace point at
+//! - [`finalizer`]: what holds a Backup until its backup is removed
 //! - [`upkeep`]: what the sidecar of the primary does in the background
 //! - [`lease`]: who of several processes does something
 //! - [`status`]: what went wrong, as callers hear it
@@ -20,11 +22,13 @@
 
 pub mod cluster;
 pub mod credentials;
+pub mod finalizer;
 pub mod health;
 pub mod ids;
 pub mod instance;
 pub mod lease;
 mod lenient;
+pub mod limit;
 pub mod log;
 pub mod operator;
 pub mod parameters;

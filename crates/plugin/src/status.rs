@@ -15,6 +15,8 @@ pub enum Failure {
     Invalid(String),
     /// Something has to be there first; the text says what.
     Precondition(String),
+    /// An administrator does not let it be; the text names the limit.
+    Denied(String),
     /// It may be over at the next try.
     Unavailable(String),
     /// What was asked for is proved not to exist.
@@ -32,6 +34,7 @@ impl Failure {
             Self::Engine(error) => format!("[{:03}]: {}", error.kind().code(), error.message()),
             Self::Invalid(text)
             | Self::Precondition(text)
+            | Self::Denied(text)
             | Self::Unavailable(text)
             | Self::Missing(text)
             | Self::Busy(text)
@@ -45,6 +48,7 @@ impl Failure {
             Self::Engine(error) => engine_code(error),
             Self::Invalid(_) => Code::InvalidArgument,
             Self::Precondition(_) => Code::FailedPrecondition,
+            Self::Denied(_) => Code::PermissionDenied,
             Self::Unavailable(_) => Code::Unavailable,
             Self::Missing(_) => Code::NotFound,
             Self::Busy(_) => Code::Aborted,

@@ -2,6 +2,8 @@
 //! `archive_command` leads to it, a real S3 server, an API server with Archive and Secret.
 
 mod conformance;
+mod deletion;
+mod limits;
 mod manager;
 mod scene;
 mod stories;

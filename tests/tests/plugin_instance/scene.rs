@@ -126,6 +126,8 @@ pub(crate) struct Pod {
     pub(crate) sidecar: Option<Running>,
     sockets: PathBuf,
     pub(crate) variables: Vec<(String, String)>,
+    /// Further arguments of the sidecar.
+    pub(crate) arguments: Vec<String>,
 }
 
 impl Pod {
@@ -150,7 +152,7 @@ impl Pod {
         ];
         let variables = variables.map(|(name, value)| (name.to_owned(), value)).into();
         let sockets = folder.join("plugins");
-        let mut pod = Self { data: data.to_owned(), sidecar: None, sockets, variables };
+        let mut pod = Self { data: data.to_owned(), sidecar: None, sockets, variables, arguments: Vec::new() };
         pod.start_sidecar();
         pod
     }
@@ -158,7 +160,7 @@ impl Pod {
     pub(crate) fn start_sidecar(&mut self) {
         let mut command = user::command(user::reachable_copy(&pgbr::binary()).unwrap());
         // The user's variables come after those of the testkit, which clear PG*.
-        command.arg("instance").envs(self.variables.iter().cloned());
+        command.arg("instance").args(&self.arguments).envs(self.variables.iter().cloned());
         self.sidecar = Some(Running::start(&mut command).unwrap());
         self.wait_for_the_sidecar();
     }

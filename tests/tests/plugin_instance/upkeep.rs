@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::scene::{NAMESPACE, PLUGIN, Primary, World, cluster};
 
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Waits until something is there.
-fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + LIMIT;
     loop {
         if let Some(found) = look() {
@@ -23,7 +23,7 @@ fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// A primary whose sidecar looks every second.
-fn eager(world: World) -> Primary {
+pub(crate) fn eager(world: World) -> Primary {
     let mut primary = Primary::in_world(world);
     primary.pod.variables.push(("STATUS_INTERVAL_SECONDS".to_owned(), "1".to_owned()));
     primary.pod.kill_sidecar();
@@ -52,7 +52,7 @@ fn told(world: &World, kind: &str, status: &str, reason: &str) -> Value {
 }
 
 /// The store answers everything with a refusal.
-fn refuse(world: &World) {
+pub(crate) fn refuse(world: &World) {
     world.bucket.server().inject(S3Rule::always(Fault::error(403, "AccessDenied"), |_| true));
 }
 
@@ -114,6 +114,8 @@ fn kg23_kg25_the_archives_status_tells_what_is_wrong() {
     });
     assert!(failed["lastFailure"].is_string(), "{failed}");
     world.bucket.server().heal();
+    // After three failures the server waits a minute, unless there is a new file.
+    primary.server.sql("SELECT pg_create_restore_point('x'); SELECT pg_switch_wal()").unwrap();
     let healed = told(world, "Archiving", "True", "Archived");
     assert!(healed["lastFailedArchiveTime"].is_null() && healed["lastFailedBackupTime"].is_string(), "{healed}");
     std::thread::sleep(Duration::from_millis(1100));
@@ -158,7 +160,7 @@ fn backup_object(name: &str, label: &str, stanza: &str) -> Value {
 }
 
 /// What the operator lets the pods of this cluster do.
-fn rights(world: &World, cluster: &Value) -> Value {
+pub(crate) fn rights(world: &World, cluster: &Value) -> Value {
     let cluster = pgbr_plugin::cluster::Cluster::parse(cluster.to_string().as_bytes()).unwrap();
     let spec = world.api.get("Archive", NAMESPACE, "store").unwrap()["spec"].clone();
     let archives = [("store".to_owned(), serde_json::from_value(spec).unwrap())].into();

@@ -4,12 +4,14 @@ use std::time::Duration;
 
 use pgbr_plugin::log::{Log, Settings};
 use pgbr_plugin::operator::services;
+use pgbr_plugin::operator::tally::Tally;
 use pgbr_plugin::proto::operator_lifecycle::operator_lifecycle_client::OperatorLifecycleClient;
 use pgbr_plugin::proto::operator_lifecycle::operator_operation_type::Type;
 use pgbr_plugin::proto::operator_lifecycle::{OperatorLifecycleRequest, OperatorOperationType};
 use pgbr_plugin::proto::reconciler::reconciler_hooks_client::ReconcilerHooksClient;
 use pgbr_plugin::proto::reconciler::reconciler_hooks_result::Behavior;
 use pgbr_plugin::proto::reconciler::{ReconcilerHooksRequest, ReconcilerHooksResult};
+use pgbr_plugin::service::lifecycle::Injection;
 use pgbr_plugin::transport::unix;
 use pgbr_testkit::kube_api::KubeApi;
 use serde_json::Value;
@@ -24,6 +26,7 @@ pub(crate) const IMAGE: &str = "registry.example/pgbr:1.0";
 pub(crate) struct Operator {
     pub(crate) api: KubeApi,
     pub(crate) channel: Channel,
+    pub(crate) tally: Tally,
     shutdown: CancellationToken,
     _folder: TempDir,
 }
@@ -44,11 +47,16 @@ pub(crate) fn quiet_log() -> Log {
 
 impl Operator {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Injection { image: IMAGE.to_owned(), ..Injection::default() }).await
+    }
+
+    pub(crate) async fn start_with(injection: Injection) -> Self {
         let api = KubeApi::start();
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("socket");
         let shutdown = CancellationToken::new();
-        let services = services(&client(&api), IMAGE, &quiet_log());
+        let tally = Tally::default();
+        let services = services(&client(&api), &injection, &tally, &quiet_log());
         let (path, stop) = (socket.clone(), shutdown.clone());
         tokio::spawn(async move { unix::serve(&path, services, stop).await.unwrap() });
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display())).unwrap();
@@ -58,7 +66,7 @@ impl Operator {
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         };
-        Self { api, channel, shutdown, _folder: folder }
+        Self { api, channel, tally, shutdown, _folder: folder }
     }
 
     pub(crate) async fn hook(&self, operation: Type, cluster: &Value, object: &Value) -> Result<Vec<u8>, Status> {

@@ -1,5 +1,7 @@
 //! What the hooks say, and to what.
 
+use std::time::{Duration, Instant};
+
 use pgbr_plugin::proto::identity::identity_client::IdentityClient;
 use pgbr_plugin::proto::identity::plugin_capability::Type as CapabilityType;
 use pgbr_plugin::proto::identity::plugin_capability::service::Type as ServiceType;
@@ -206,4 +208,36 @@ async fn kg15_rights_that_come_later_are_waited_for() {
     // Events are advice: nothing waits for the right to publish them.
     operator.api.inject(Rule::on(Verb::Create, "events", Answer::Status(403)));
     assert_eq!(operator.pre(&cluster_with(Some("gone"), None, None)).await.unwrap(), Behavior::Requeue);
+}
+
+/// One Cluster whose Archive is never answered for: the hooks of ten others are as quick as without it.
+#[tokio::test]
+async fn sec23_a_bad_cluster_does_not_stop_good_ones() {
+    let operator = Operator::start().await;
+    operator.api.inject(Rule::on(Verb::Get, "archives", Answer::Hang).named("bad"));
+    operator.api.put(archive("good"));
+    let of = |number: usize, archive: &str| {
+        let mut cluster = cluster_with(Some(archive), None, None);
+        cluster["metadata"]["name"] = json!(format!("demo-{number}"));
+        cluster
+    };
+    let bad = of(0, "bad");
+    let slow = async {
+        let all = (0..5).map(|_| operator.pre(&bad));
+        futures_util::future::join_all(all).await
+    };
+    let quick = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let begin = Instant::now();
+        for number in 1..=10 {
+            let cluster = of(number, "good");
+            assert_eq!(operator.pre(&cluster).await.unwrap(), Behavior::Continue);
+            assert!(!operator.hook(Type::Evaluate, &cluster, &pod("1.30")).await.unwrap().is_empty());
+        }
+        begin.elapsed()
+    };
+    let (failed, time) = tokio::join!(slow, quick);
+    assert!(failed.iter().all(Result::is_err));
+    // The bad ones wait four seconds each.
+    assert!(time < Duration::from_secs(2), "{time:?}");
 }

@@ -1,7 +1,8 @@
 //! What is installed: over an installation of the original, with few rights, in a restricted pod.
 
 use pgbr_plugin::operator::objects::Objects;
-use pgbr_plugin::operator::{lease, refresh};
+use pgbr_plugin::operator::tally::Tally;
+use pgbr_plugin::operator::{forsaken, lease, refresh};
 use pgbr_plugin::proto::operator_lifecycle::operator_operation_type::Type;
 use pgbr_plugin::proto::reconciler::reconciler_hooks_result::Behavior;
 use pgbr_testkit::kube_api::Verb;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::call::{Operator, client, quiet_log};
 use crate::objects::{archive, cluster, job, pod};
 
-fn documents(file: &str) -> Vec<Value> {
+pub(crate) fn documents(file: &str) -> Vec<Value> {
     let path = format!("{}/../manifests/{file}", env!("CARGO_MANIFEST_DIR"));
     serde_saphyr::from_multiple(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
@@ -19,6 +20,14 @@ fn documents(file: &str) -> Vec<Value> {
 fn object<'a>(objects: &'a [Value], kind: &str, name: &str) -> &'a Value {
     let found = objects.iter().find(|it| it["kind"] == kind && it["metadata"]["name"] == name);
     found.unwrap_or_else(|| panic!("{kind} {name} is missing"))
+}
+
+/// What the operator's role may do, but for the Secrets, which it only passes on.
+pub(crate) fn cluster_role() -> Value {
+    let objects = documents("manifest.yaml");
+    let mut rules = object(&objects, "ClusterRole", "plugin-pgbackrest")["rules"].as_array().unwrap().clone();
+    rules.retain(|rule| rule["resources"] != json!(["secrets"]));
+    json!(rules)
 }
 
 #[test]
@@ -60,8 +69,7 @@ fn sec12_no_right_is_wider_than_it_must_be() {
 #[tokio::test]
 async fn sec12_the_rights_are_enough_and_no_secret_is_read() {
     let objects = documents("manifest.yaml");
-    let mut rules = object(&objects, "ClusterRole", "plugin-pgbackrest")["rules"].as_array().unwrap().clone();
-    rules.retain(|rule| rule["resources"] != json!(["secrets"]));
+    let mut rules = cluster_role().as_array().unwrap().clone();
     rules.extend(object(&objects, "Role", "plugin-pgbackrest-leader-election")["rules"].as_array().unwrap().clone());
     let operator = Operator::start().await;
     let api = &operator.api;
@@ -73,9 +81,22 @@ async fn sec12_the_rights_are_enough_and_no_secret_is_read() {
     let objects = Objects::new(client.clone());
     let token = stop.clone();
     let background = tokio::spawn(async move {
-        let work = |stop| refresh::run(objects.clone(), quiet_log(), stop);
-        lease::while_leading(client, "cnpg-system", "me", quiet_log(), token, work).await;
+        let work = |stop| refresh::run(objects.clone(), Tally::default(), quiet_log(), stop);
+        let letting_go = forsaken::run(
+            client.clone(),
+            std::time::Duration::from_millis(50),
+            Tally::default(),
+            quiet_log(),
+            token.clone(),
+        );
+        tokio::join!(lease::while_leading(client, "cnpg-system", "me", quiet_log(), token, work), letting_go);
     });
+    api.put(json!({
+        "apiVersion": "postgresql.cnpg.io/v1", "kind": "Backup",
+        "metadata": { "name": "held", "namespace": "apps", "finalizers": ["pgbackrest.cnpg.opera.com/backup"] },
+        "spec": { "cluster": { "name": "gone" } },
+    }));
+    assert!(api.delete("Backup", "apps", "held"));
     let cluster = cluster("1.28");
     assert_eq!(operator.pre(&cluster).await.unwrap(), Behavior::Continue);
     assert!(!operator.hook(Type::Evaluate, &cluster, &pod("1.28")).await.unwrap().is_empty());
@@ -101,6 +122,7 @@ async fn sec12_the_rights_are_enough_and_no_secret_is_read() {
     gone["spec"]["plugins"][0]["parameters"]["pgbackrestObjectName"] = json!("gone");
     assert_eq!(operator.pre(&gone).await.unwrap(), Behavior::Requeue);
     assert_eq!(api.list("Event").len(), 1);
+    assert!(api.get("Backup", "apps", "held").is_none());
     stop.cancel();
     background.await.unwrap();
     assert!(api.requests().iter().all(|it| it.resource != "secrets"));
@@ -124,8 +146,16 @@ fn sec13_the_operators_pod_is_restricted() {
     // Its arguments are ones that the program takes.
     for argument in container["args"].as_array().unwrap().iter().skip(1) {
         let flag = argument.as_str().unwrap().split('=').next().unwrap();
-        let known =
-            ["--server-cert", "--server-key", "--client-cert", "--server-address", "--leader-elect", "--log-level"];
+        let known = [
+            "--server-cert",
+            "--server-key",
+            "--client-cert",
+            "--server-address",
+            "--leader-elect",
+            "--log-level",
+            "--health-probe-bind-address",
+            "--repository-limits",
+        ];
         assert!(known.contains(&flag), "{flag}");
     }
 }

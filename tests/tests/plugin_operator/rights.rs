@@ -26,7 +26,9 @@ fn rules(archives: &[&str], secrets: &[&str]) -> Value {
             json!({ "apiGroups": [leases], "resources": ["leases"], "verbs": ["create"] }),
             json!({ "apiGroups": [leases], "resources": ["leases"], "resourceNames": [lease], "verbs": ["get", "update"] }),
             json!({ "apiGroups": ["postgresql.cnpg.io"], "resources": ["backups"],
-                "verbs": ["delete", "get", "list"] }),
+                "verbs": ["delete", "get", "list", "patch"] }),
+            json!({ "apiGroups": ["postgresql.cnpg.io"], "resources": ["clusters"], "resourceNames": ["demo"],
+                "verbs": ["get"] }),
         ]);
     }
     json!(rules)

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use pgbr_plugin::operator::lease::{LEASE_NAME, while_leading};
 use pgbr_plugin::operator::objects::Objects;
-use pgbr_plugin::operator::refresh;
-use pgbr_testkit::kube_api::KubeApi;
+use pgbr_plugin::operator::tally::Tally;
+use pgbr_plugin::operator::{forsaken, refresh};
+use pgbr_testkit::kube_api::{KubeApi, Verb};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -30,7 +31,7 @@ async fn kg26_a_changed_archive_renews_roles_and_shows_its_settings() {
     api.put(archive("own"));
     operator.pre(&cluster_with(Some("own"), None, None)).await.unwrap();
     let stop = CancellationToken::new();
-    let work = tokio::spawn(refresh::run(Objects::new(client(api)), quiet_log(), stop.clone()));
+    let work = tokio::spawn(refresh::run(Objects::new(client(api)), operator.tally.clone(), quiet_log(), stop.clone()));
     eventually("the status is written", || {
         let status = &api.get("Archive", "apps", "own").unwrap()["status"];
         status["repositories"][0]["verifyTLS"] == json!(true) && status["repositories"][0]["encryption"] == "none"
@@ -82,4 +83,58 @@ async fn one_process_works_and_the_next_takes_over() {
     eventually("the second leads", || holder() == Some(json!("second"))).await;
     second_end.cancel();
     second.await.unwrap();
+}
+
+/// Backups that wait for a sidecar which will never come are let go; all others stay, whatever the API server does.
+#[tokio::test]
+async fn backups_that_nobody_looks_after_are_let_go() {
+    const FINALIZER: &str = "pgbackrest.cnpg.opera.com/backup";
+    let api = KubeApi::start();
+    let cluster = |name: &str, own: Option<&str>| {
+        let mut cluster = cluster_with(own, None, None);
+        cluster["metadata"]["name"] = json!(name);
+        cluster
+    };
+    api.put(cluster("lives", Some("own")));
+    api.put(cluster("without", None));
+    let mut leaves = cluster("leaves", Some("own"));
+    leaves["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    api.put(leaves);
+    for (name, cluster, finalizers) in [
+        ("of-living", "lives", json!([FINALIZER])),
+        ("of-none", "gone", json!([FINALIZER])),
+        ("of-none-and-another", "gone", json!(["x.example/y", FINALIZER])),
+        ("of-other-plugin", "without", json!([FINALIZER])),
+        ("of-leaving", "leaves", json!([FINALIZER])),
+        ("of-another", "gone", json!(["x.example/y"])),
+        ("not-deleted", "gone", json!([FINALIZER])),
+    ] {
+        api.put(json!({
+            "apiVersion": "postgresql.cnpg.io/v1", "kind": "Backup",
+            "metadata": { "name": name, "namespace": "apps", "finalizers": finalizers },
+            "spec": { "cluster": { "name": cluster } },
+        }));
+        if name != "not-deleted" {
+            assert!(api.delete("Backup", "apps", name));
+        }
+    }
+    let exists = |name: &str| api.get("Backup", "apps", name).is_some();
+    // No answer about a Cluster is no absence.
+    api.deny(Verb::Get, "clusters");
+    let (stop, interval) = (CancellationToken::new(), Duration::from_millis(50));
+    let work = tokio::spawn(forsaken::run(client(&api), interval, Tally::default(), quiet_log(), stop.clone()));
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(exists("of-none") && exists("of-leaving"));
+    api.heal();
+    let rules = crate::manifest::cluster_role();
+    api.enforce(&rules);
+    eventually("they go", || !(exists("of-none") || exists("of-other-plugin") || exists("of-leaving"))).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for name in ["of-living", "of-another", "not-deleted", "of-none-and-another"] {
+        assert!(exists(name), "{name}");
+    }
+    let kept = api.get("Backup", "apps", "of-none-and-another").unwrap();
+    assert_eq!(kept["metadata"]["finalizers"], json!(["x.example/y"]));
+    stop.cancel();
+    work.await.unwrap();
 }

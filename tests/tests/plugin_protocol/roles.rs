@@ -198,7 +198,8 @@ async fn the_originals_deployment_serves_the_operator() {
     let pod = Pod::new();
     let (server, operator) = (certificates::server(), certificates::client());
     let files = mount(pod.folder.path(), &server, &[&operator.pem]);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let (port, health, metrics) = (free(), free(), free());
     let words = [
         "operator".to_owned(),
         format!("--server-cert={}", files.server_cert.display()),
@@ -207,7 +208,9 @@ async fn the_originals_deployment_serves_the_operator() {
         format!("--server-address=:{port}"),
         "--leader-elect".to_owned(),
         "--log-level=debug".to_owned(),
-        "--health-probe-bind-address=0".to_owned(),
+        format!("--health-probe-bind-address=127.0.0.1:{health}"),
+        format!("--metrics-bind-address=127.0.0.1:{metrics}"),
+        "--metrics-secure=false".to_owned(),
     ];
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut running = Running::start(&mut pod.command(&words)).expect("a process");
@@ -223,6 +226,12 @@ async fn the_originals_deployment_serves_the_operator() {
     let (name, _services) = handshake(&channel).await;
     assert_eq!(name, ids::PLUGIN_NAME);
     client::served(client::tls(address, &server, &certificates::client()).await).await.expect_err("nobody else");
+    for (port, path) in [(health, "healthz"), (health, "readyz"), (metrics, "metrics")] {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("a listener");
+        std::io::Write::write_all(&mut stream, format!("GET /{path} HTTP/1.0\r\n\r\n").as_bytes()).expect("sent");
+        let answer = std::io::read_to_string(stream).expect("an answer");
+        assert!(answer.contains(" 200 OK\r\n"), "{path}: {answer}");
+    }
 }
 
 #[test]
@@ -234,4 +243,15 @@ fn under_its_own_name_restore_is_pgbackrests() {
     let output = pod.command(&["operator", "--loud"]).output().expect("a process");
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "unknown flag: --loud\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sec17_no_role_leaves_a_core_dump() {
+    for role in ROLES {
+        let started = started(&[role]).await;
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", started.running.id())).expect("a process");
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("the limit");
+        let words: Vec<&str> = core.split_whitespace().collect();
+        assert_eq!(words[4..6], ["0", "0"], "{role}: {core}");
+    }
 }

@@ -5,10 +5,12 @@
 //! wrong type is an [`InputError`] which names it.
 
 mod backup;
+mod presence;
 
 use std::collections::BTreeMap;
 
 pub use backup::Backup;
+pub use presence::{Presence, presence};
 
 use crate::ids::{PARAMETER_ARCHIVE, PLUGIN_NAME};
 pub use crate::lenient::InputError;

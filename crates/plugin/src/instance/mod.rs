@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use self::pod::Pod;
 use self::residents::Residents;
 use self::surroundings::{Surroundings, blocking};
+use crate::limit::Limit;
 use crate::log::Log;
 use crate::proto::backup::backup_server::BackupServer;
 use crate::proto::identity::identity_server::IdentityServer;
@@ -68,11 +69,12 @@ pub enum InstanceError {
 pub async fn run(
     role: InstanceRole,
     environment: Environment,
+    limit: Option<Limit>,
     log: Log,
     shutdown: CancellationToken,
 ) -> Result<(), InstanceError> {
     let variables = environment.all().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let pod = Pod::of(variables).map_err(InstanceError::Environment)?;
+    let pod = Pod { limit, ..Pod::of(variables).map_err(InstanceError::Environment)? };
     let surroundings = Surroundings::new(pod, log.clone(), shutdown.clone());
     mounts::tell_missing(&surroundings).await;
     let tidied = Arc::clone(&surroundings);

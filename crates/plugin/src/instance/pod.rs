@@ -4,6 +4,8 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::limit::Limit;
+
 /// The longest interval that a variable may set.
 const SECONDS_MAX: u64 = 24 * 60 * 60;
 
@@ -32,6 +34,8 @@ pub struct Pod {
     pub retention_interval: Duration,
     /// `LEASE_DURATION_SECONDS`: after this long without renewal a repository is free for another pod.
     pub lease_hold: Duration,
+    /// What the repositories may be, as an administrator has it; no variable says it, since users write those.
+    pub limit: Option<Limit>,
     /// Every variable.
     pub variables: Vec<(String, String)>,
 }
@@ -76,6 +80,7 @@ impl Pod {
             status_interval: seconds("STATUS_INTERVAL_SECONDS", 300)?,
             retention_interval: seconds("RETENTION_INTERVAL_SECONDS", 1800)?,
             lease_hold: seconds("LEASE_DURATION_SECONDS", 180)?,
+            limit: None,
             variables,
         })
     }

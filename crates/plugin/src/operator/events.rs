@@ -27,7 +27,7 @@ const PUBLISH_TIME_MAX: Duration = Duration::from_secs(2);
 /// Publishes events. One that cannot be published is a line in the log and nothing more.
 #[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
+    client: Client,
     told: Arc<Mutex<HashMap<(String, String), Instant>>>,
     log: Log,
 }
@@ -42,8 +42,7 @@ impl Events {
     /// Over this client.
     #[must_use]
     pub fn new(client: Client, log: Log) -> Self {
-        let reporter = Reporter { controller: ids::PLUGIN_NAME.to_owned(), instance: None };
-        Self { recorder: Recorder::new(client, reporter), told: Arc::default(), log }
+        Self { client, told: Arc::default(), log }
     }
 
     /// A warning about a Cluster.
@@ -81,8 +80,10 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        let published =
-            tokio::time::timeout(PUBLISH_TIME_MAX, self.recorder.publish(&event, &reference(cluster))).await;
+        // A recorder that lives on counts a second event of the same reason on the first one, and its note is never seen.
+        let reporter = Reporter { controller: ids::PLUGIN_NAME.to_owned(), instance: None };
+        let recorder = Recorder::new(self.client.clone(), reporter);
+        let published = tokio::time::timeout(PUBLISH_TIME_MAX, recorder.publish(&event, &reference(cluster))).await;
         if !matches!(published, Ok(Ok(()))) {
             self.log.debug("the event was not published", &names);
         }

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::lenient::InputError;
+use crate::limit::LimitError;
 use crate::patch::rbac::Foreign;
 use crate::resource::{Archive, ArchiveSpec};
 
@@ -59,6 +60,9 @@ pub enum ObjectError {
         /// To what.
         foreign: Foreign,
     },
+    /// The administrator's limit cannot be used.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The caller's message cannot be used.
     #[error(transparent)]
     Input(#[from] InputError),
@@ -82,7 +86,9 @@ impl From<ObjectError> for tonic::Status {
         let text = error.to_string();
         match (&error, error.code()) {
             (ObjectError::Input(_), _) => Self::invalid_argument(text),
-            (ObjectError::Missing { .. } | ObjectError::Foreign { .. }, _) => Self::failed_precondition(text),
+            (ObjectError::Missing { .. } | ObjectError::Foreign { .. } | ObjectError::Limit(_), _) => {
+                Self::failed_precondition(text)
+            }
             // The rights of the plugin come with its manifest, perhaps a moment later.
             (_, Some(401 | 403)) => Self::failed_precondition(text),
             (ObjectError::Conflict { .. }, _) | (_, Some(409)) => Self::aborted(text),

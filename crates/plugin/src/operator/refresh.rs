@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::objects::{ObjectError, Objects, within};
+use super::tally::Tally;
 use crate::log::Log;
 use crate::patch::rbac;
 use crate::resource::{Archive, EffectiveRepository};
@@ -20,7 +21,14 @@ use crate::resource::{Archive, EffectiveRepository};
 const PAGE_OBJECTS: u32 = 100;
 
 /// Watches the Archives of all namespaces until it is told to stop.
-pub async fn run(objects: Objects, log: Log, stop: CancellationToken) {
+pub async fn run(objects: Objects, tally: Tally, log: Log, stop: CancellationToken) {
+    watch(objects, &tally, log, stop).await;
+    // Another process watches now, or none does.
+    tally.watch_caught_up();
+}
+
+async fn watch(objects: Objects, tally: &Tally, log: Log, stop: CancellationToken) {
+    tally.watch_began();
     let api: Api<Archive> = Api::all(objects.client().clone());
     let config = watcher::Config::default().page_size(PAGE_OBJECTS);
     let mut events = std::pin::pin!(watcher::watcher(api, config).default_backoff());
@@ -32,8 +40,13 @@ pub async fn run(objects: Objects, log: Log, stop: CancellationToken) {
         let archive = match event {
             None => return,
             Some(Ok(Event::Apply(archive) | Event::InitApply(archive))) => archive,
-            Some(Ok(Event::Init | Event::InitDone | Event::Delete(_))) => continue,
+            Some(Ok(Event::Init | Event::Delete(_))) => continue,
+            Some(Ok(Event::InitDone)) => {
+                tally.watch_caught_up();
+                continue;
+            }
             Some(Err(error)) => {
+                tally.watch_lost();
                 log.warn("the Archives cannot be watched", &[("error", Value::from(error.to_string()))]);
                 continue;
             }
@@ -43,6 +56,7 @@ pub async fn run(objects: Objects, log: Log, stop: CancellationToken) {
                 let name = archive.metadata.name.as_deref().unwrap_or_default();
                 let fields = [("archive", Value::from(name)), ("error", Value::from(error.to_string()))];
                 log.warn("what follows from an Archive was not renewed", &fields);
+                tally.reconcile_failed();
             }
         }
     }

@@ -16,7 +16,7 @@ pub(super) fn container(sidecar: &Sidecar<'_>, role: &str, main: &Map<String, Va
     let mut container = json!({
         "name": ids::SIDECAR_CONTAINER,
         "image": sidecar.image,
-        "args": [role],
+        "args": arguments(sidecar, role),
         "env": environment(sidecar, main),
         "restartPolicy": "Always",
         "securityContext": security_context(sidecar),
@@ -38,6 +38,11 @@ pub(super) fn container(sidecar: &Sidecar<'_>, role: &str, main: &Map<String, Va
         }
     }
     container
+}
+
+fn arguments(sidecar: &Sidecar<'_>, role: &str) -> Vec<String> {
+    let limit = sidecar.limit.map(|limit| format!("--{}={}", ids::LIMIT_FLAG, limit.argument()));
+    std::iter::once(role.to_owned()).chain(limit).collect()
 }
 
 /// The variables: those of the main container, ours, and those of the Archives. The first of a name wins.

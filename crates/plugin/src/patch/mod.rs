@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::cluster::Cluster;
 use crate::lenient::InputError;
+use crate::limit::Limit;
 use crate::resource::ArchiveSpec;
 
 /// What a sidecar is made from.
@@ -28,6 +29,8 @@ pub struct Sidecar<'a> {
     /// The Archives that the container will use. The first gives the resources, the security context and the variables
     /// that act as options; the others add what else they have in `env`.
     pub archives: &'a [&'a ArchiveSpec],
+    /// What the repositories may be.
+    pub limit: Option<&'a Limit>,
 }
 
 /// The JSON patch (RFC 6902) from one object to the other; empty when there is nothing to change.

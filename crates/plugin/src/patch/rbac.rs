@@ -59,7 +59,9 @@ fn upkeep_rules(cluster: &Cluster, archives: &BTreeMap<String, ArchiveSpec>) -> 
     }
     // The operator can give no right that it does not have: in another group the administrator has to.
     if cluster.api_version.is_empty() || cluster.api_version.split('/').next() == Some(ids::CNPG_GROUP) {
-        rules.push(nameless(ids::CNPG_GROUP, "backups", &["delete", "get", "list"]));
+        rules.push(nameless(ids::CNPG_GROUP, "backups", &["delete", "get", "list", "patch"]));
+        // Whether it is being deleted: then none of its backups is.
+        rules.extend(rule(ids::CNPG_GROUP, "clusters", &["get"], vec![cluster.name.clone()]));
     }
     rules
 }
@@ -67,7 +69,10 @@ fn upkeep_rules(cluster: &Cluster, archives: &BTreeMap<String, ArchiveSpec>) -> 
 /// The rules of a Role after one of its Archives changed. What depends on the Cluster stays until its next reconciliation.
 pub fn renewed(present: &Role, archives: &BTreeMap<String, ArchiveSpec>) -> Vec<PolicyRule> {
     let is_upkeep = |rule: &&PolicyRule| {
-        rule.resources.iter().flatten().all(|resource| matches!(resource.as_str(), "events" | "leases" | "backups"))
+        rule.resources
+            .iter()
+            .flatten()
+            .all(|resource| matches!(resource.as_str(), "events" | "leases" | "backups" | "clusters"))
     };
     let kept = present.rules.iter().flatten().filter(is_upkeep).cloned();
     archive_rules(archives).into_iter().chain(kept).collect()

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::{Environment, Role};
 use crate::ids;
+use crate::limit::Limit;
 use crate::log::{Level, Settings};
 use crate::transport::tls::TlsFiles;
 
@@ -31,6 +32,11 @@ pub struct OperatorOptions {
     pub health_probe_bind_address: String,
     /// Whether those two speak HTTP/2.
     pub enable_http2: bool,
+    /// Whether every pod of a Cluster with the plugin enabled is promised its sidecar, so that its metrics are asked for
+    /// without `isWALArchiver` too.
+    pub instance_sidecar_injection: bool,
+    /// A folder with a file for each namespace whose Archives are limited.
+    pub repository_limits: Option<PathBuf>,
 }
 
 impl Default for OperatorOptions {
@@ -44,6 +50,8 @@ impl Default for OperatorOptions {
             metrics_secure: true,
             health_probe_bind_address: ":8081".to_owned(),
             enable_http2: false,
+            instance_sidecar_injection: false,
+            repository_limits: None,
         }
     }
 }
@@ -55,6 +63,8 @@ pub(super) struct Parsed {
     /// A level that is none: the default is used, as the original does.
     pub(super) unknown_level: Option<String>,
     pub(super) operator: OperatorOptions,
+    /// What the repositories of a sidecar may be.
+    pub(super) limit: Option<Limit>,
 }
 
 /// Parses the arguments after a role's words.
@@ -63,6 +73,7 @@ pub(super) fn parse(role: Role, arguments: &[String], environment: &Environment)
         log: Settings { pod: environment.get("POD_NAME").map(str::to_owned), ..Settings::default() },
         unknown_level: None,
         operator: OperatorOptions::default(),
+        limit: None,
     };
     let arguments = match role {
         Role::Healthcheck => match arguments.split_first() {
@@ -79,7 +90,11 @@ pub(super) fn parse(role: Role, arguments: &[String], environment: &Environment)
         let (name, value) = flag.split_once('=').map_or((flag, None), |(name, value)| (name, Some(value.to_owned())));
         let mut flag = Flag { name, value, words: &mut words };
         if !log_flag(&mut flag, &mut parsed)? {
-            let known = role == Role::Operator && operator_flag(&mut flag, &mut parsed.operator, &mut tls)?;
+            let known = match role {
+                Role::Operator => operator_flag(&mut flag, &mut parsed.operator, &mut tls)?,
+                Role::Instance | Role::Restore => sidecar_flag(&mut flag, &mut parsed.limit)?,
+                Role::Healthcheck => false,
+            };
             if !known {
                 return Err(UsageError(format!("unknown flag: --{name}")));
             }
@@ -128,6 +143,14 @@ fn log_flag(flag: &mut Flag<'_, '_>, parsed: &mut Parsed) -> Result<bool, UsageE
     Ok(true)
 }
 
+fn sidecar_flag(flag: &mut Flag<'_, '_>, limit: &mut Option<Limit>) -> Result<bool, UsageError> {
+    if flag.name != ids::LIMIT_FLAG {
+        return Ok(false);
+    }
+    *limit = Some(Limit::from_argument(&flag.text()?).map_err(|error| UsageError(error.to_string()))?);
+    Ok(true)
+}
+
 fn operator_flag(flag: &mut Flag<'_, '_>, options: &mut OperatorOptions, tls: &mut Tls) -> Result<bool, UsageError> {
     match flag.name {
         "server-address" => options.server_address = flag.text()?,
@@ -142,6 +165,10 @@ fn operator_flag(flag: &mut Flag<'_, '_>, options: &mut OperatorOptions, tls: &m
         "metrics-secure" => options.metrics_secure = flag.switch()?,
         "health-probe-bind-address" => options.health_probe_bind_address = flag.text()?,
         "enable-http2" => options.enable_http2 = flag.switch()?,
+        "instance-sidecar-injection" => options.instance_sidecar_injection = flag.switch()?,
+        "repository-limits" => {
+            options.repository_limits = Some(flag.text()?).filter(|path| !path.is_empty()).map(PathBuf::from);
+        }
         _ => return Ok(false),
     }
     Ok(true)

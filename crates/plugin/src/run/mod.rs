@@ -130,17 +130,26 @@ pub fn run(role: Role, arguments: &[String], environment: &[(String, String)]) -
         }
     };
     log_panics(&log);
+    if !leaves_no_core() {
+        log.warn("core dumps cannot be turned off: one would hold keys and passphrases", &[]);
+    }
     if let Some(level) = &parsed.unknown_level {
         let fields = [("level", Value::from(level.as_str())), ("default", Value::from(parsed.log.level.name()))];
         log.info("Invalid log level, defaulting", &fields);
     }
-    let code = serve(role, parsed.operator, environment, &log);
+    let code = serve(role, parsed, environment, &log);
     log.flush();
     code
 }
 
+/// Turns core dumps off for good: the memory of a role holds keys and passphrases. Whether that was possible.
+fn leaves_no_core() -> bool {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).is_ok()
+}
+
 /// Runs a role until it ends or is told to.
-fn serve(role: Role, operator: OperatorOptions, environment: Environment, log: &Log) -> u8 {
+fn serve(role: Role, parsed: flags::Parsed, environment: Environment, log: &Log) -> u8 {
     let runtime = match runtime(&mut Builder::new_multi_thread()) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -151,14 +160,16 @@ fn serve(role: Role, operator: OperatorOptions, environment: Environment, log: &
     let shutdown = CancellationToken::new();
     let work = async {
         match role {
-            Role::Operator => operator::run(operator, environment, log.clone(), shutdown.clone())
+            Role::Operator => operator::run(parsed.operator, environment, log.clone(), shutdown.clone())
                 .await
                 .map_err(|error| error.to_string()),
-            Role::Restore => instance::run(InstanceRole::Restore, environment, log.clone(), shutdown.clone())
-                .await
-                .map_err(|error| error.to_string()),
+            Role::Restore => {
+                instance::run(InstanceRole::Restore, environment, parsed.limit, log.clone(), shutdown.clone())
+                    .await
+                    .map_err(|error| error.to_string())
+            }
             Role::Instance | Role::Healthcheck => {
-                instance::run(InstanceRole::Instance, environment, log.clone(), shutdown.clone())
+                instance::run(InstanceRole::Instance, environment, parsed.limit, log.clone(), shutdown.clone())
                     .await
                     .map_err(|error| error.to_string())
             }

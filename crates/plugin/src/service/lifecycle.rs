@@ -1,5 +1,6 @@
 //! The OperatorLifecycle service: the sidecar of Pods and recovery Jobs.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -7,9 +8,10 @@ use tonic::{Request, Response, Status};
 
 use crate::cluster::Cluster;
 use crate::lenient::{InputError, Node, json};
+use crate::limit::Limit;
 use crate::log::Log;
 use crate::operator::objects::{ObjectError, Objects};
-use crate::parameters::{own, recovers_with_us, recovery_source, replica_source};
+use crate::parameters::{enabled_plugin, own, recovers_with_us, recovery_source, replica_source};
 use crate::patch::{Sidecar, job, pod};
 use crate::proto::operator_lifecycle::operator_lifecycle_server::OperatorLifecycle;
 use crate::proto::operator_lifecycle::operator_operation_type::Type;
@@ -26,8 +28,33 @@ pub(super) const HOOK_TIME_MAX: Duration = Duration::from_secs(15);
 #[derive(Clone)]
 pub struct Lifecycle {
     objects: Objects,
-    image: String,
+    injection: Injection,
     log: Log,
+}
+
+/// How sidecars are made, whatever the Cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Injection {
+    /// Their image.
+    pub image: String,
+    /// Whether a Cluster with the plugin enabled gets one also without an Archive: then that is what the role promises.
+    pub always: bool,
+    /// The folder of the limits of namespaces.
+    pub limits: Option<PathBuf>,
+}
+
+impl Injection {
+    /// The limit of a namespace.
+    ///
+    /// # Errors
+    /// [`ObjectError::Limit`]: without knowing it nothing is made.
+    pub(super) fn limit(&self, namespace: &str) -> Result<Option<Limit>, ObjectError> {
+        match &self.limits {
+            // A small local file, which the kubelet keeps in memory.
+            Some(folder) => Ok(Limit::of_namespace(folder, namespace)?),
+            None => Ok(None),
+        }
+    }
 }
 
 /// What the hook is about.
@@ -38,10 +65,10 @@ enum Subject {
 }
 
 impl Lifecycle {
-    /// Injects containers of this image.
+    /// Injects such containers.
     #[must_use]
-    pub fn new(objects: Objects, image: String, log: Log) -> Self {
-        Self { objects, image, log }
+    pub fn new(objects: Objects, injection: Injection, log: Log) -> Self {
+        Self { objects, injection, log }
     }
 
     async fn patch(&self, request: &OperatorLifecycleRequest) -> Result<Vec<u8>, ObjectError> {
@@ -61,12 +88,15 @@ impl Lifecycle {
                 names.push(source.archive);
             }
         }
-        if names.is_empty() {
+        let is_promised = self.injection.always && subject == Subject::Pod && enabled_plugin(&cluster).is_some();
+        if names.is_empty() && !is_promised {
             return Ok(Vec::new());
         }
         let found = self.objects.archives(&cluster.namespace, &names.iter().cloned().collect()).await?;
         let archives: Vec<&ArchiveSpec> = names.iter().filter_map(|name| found.get(name)).collect();
-        let sidecar = Sidecar { cluster: &cluster, image: &self.image, archives: &archives };
+        let limit = self.injection.limit(&cluster.namespace)?;
+        let sidecar =
+            Sidecar { cluster: &cluster, image: &self.injection.image, archives: &archives, limit: limit.as_ref() };
         let patch = match subject {
             Subject::Pod => pod::patch(&request.object_definition, &sidecar)?,
             Subject::Job => job::patch(&request.object_definition, &sidecar)?,

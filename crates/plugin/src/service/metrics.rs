@@ -21,7 +21,7 @@ use crate::instance::surroundings::{Surroundings, blocking};
 use crate::proto::metrics as proto;
 use crate::status::Failure;
 use crate::upkeep::pending::Pending;
-use crate::upkeep::reading::Reading;
+use crate::upkeep::reading::{Contents, Reading};
 use crate::upkeep::stanza_status::last_wal_everywhere;
 
 /// How old a reading may be before another begins.
@@ -41,8 +41,8 @@ struct Figure {
 
 const REPO_STATUS: Figure = Figure {
     name: "pgbackrest_repo_status",
-    help: "0 when the repository answered at the last reading, 1 when it did not",
-    labels: &["stanza", "repo_key"],
+    help: "0 with a backup, 1 without a stanza, 2 without a backup, 3 without an info file, 99 when it did not answer",
+    labels: &["stanza", "repo_key", "cipher"],
 };
 
 const BACKUP_COUNT: Figure = Figure {
@@ -134,6 +134,10 @@ impl Metrics {
 
     async fn samples(&self, definition: &[u8]) -> Result<Vec<proto::CollectMetric>, Failure> {
         let cluster = self.surroundings.cluster(definition)?;
+        if source::own_source(&cluster).is_err() {
+            // A pod whose Cluster names no Archive has nothing to tell.
+            return Ok(Vec::new());
+        }
         let is_first = self.begin(cluster);
         if let Some(reading) = is_first {
             // A reading that takes longer goes on.
@@ -198,8 +202,9 @@ fn samples_of(reading: &Reading, stanza: &str) -> Vec<proto::CollectMetric> {
     let mut samples = vec![sample(&STANZA_STATUS, stanza_status(reading), std::slice::from_ref(&stanza))];
     for repository in &reading.repositories {
         let number = repository.number.to_string();
-        let is_silent = i64::from(repository.outcome.is_err());
-        samples.push(sample(&REPO_STATUS, is_silent, &[stanza.clone(), number.clone()]));
+        let cipher = if repository.is_encrypted { "aes-256-cbc" } else { "none" };
+        let labels = [stanza.clone(), number.clone(), cipher.to_owned()];
+        samples.push(sample(&REPO_STATUS, repository_status(&repository.outcome), &labels));
         let Ok(contents) = &repository.outcome else { continue };
         for kind in [BackupType::Full, BackupType::Differential, BackupType::Incremental] {
             let count = contents.backups().iter().filter(|backup| backup.backup_type() == kind).count();
@@ -212,6 +217,17 @@ fn samples_of(reading: &Reading, stanza: &str) -> Vec<proto::CollectMetric> {
     samples.extend(ends().max().map(|end_s| sample(&LAST_BACKUP, end_s, &[])));
     samples.extend(last_wal_everywhere(reading).map(|(_, at_s)| sample(&LAST_WAL, *at_s, &[])));
     samples
+}
+
+/// The exporter's numbers for a repository, which are those of `info`.
+fn repository_status<E>(outcome: &Result<Contents, E>) -> i64 {
+    match outcome.as_ref().map(|contents| (contents.backups.as_deref(), contents.system_id)) {
+        Err(_) => 99,
+        Ok((None, None)) => 1,
+        Ok((None, Some(_)) | (Some(_), None)) => 3,
+        Ok((Some([]), Some(_))) => 2,
+        Ok((Some(_), Some(_))) => 0,
+    }
 }
 
 /// The exporter's numbers for a stanza.
@@ -296,11 +312,14 @@ mod tests {
 
     #[test]
     fn kg25_nothing_is_healthy_without_a_backup_without_wal_or_without_an_answer() {
-        use crate::upkeep::reading::{Contents, RepositoryReading};
+        use crate::upkeep::reading::RepositoryReading;
         use pgbr_repo::error::{Error, ErrorKind};
         let status = |outcomes: Vec<Result<Contents, Error>>| {
-            let repositories =
-                outcomes.into_iter().zip(1..).map(|(outcome, number)| RepositoryReading { number, outcome });
+            let repositories = outcomes.into_iter().zip(1..).map(|(outcome, number)| RepositoryReading {
+                number,
+                is_encrypted: false,
+                outcome,
+            });
             stanza_status(&Reading { repositories: repositories.collect() })
         };
         let wal = || Contents { last_wal: Some(("0".repeat(24), 1)), ..Contents::default() };
@@ -308,6 +327,22 @@ mod tests {
         assert_eq!(status(vec![Ok(wal())]), 2);
         assert_eq!(status(vec![Ok(wal()), Err(Error::new(ErrorKind::Service, "no"))]), 99);
         assert_eq!(status(vec![]), 2);
+    }
+
+    /// The numbers of `info` and the labels of the exporter's `backrest_repo_metrics.go`.
+    #[test]
+    fn a_repositorys_status_is_told_as_the_exporter_tells_it() {
+        use pgbr_repo::postgres::SystemId;
+        let contents = |backups, system_id| Ok::<_, ()>(Contents { backups, system_id, ..Contents::default() });
+        let system = Some(SystemId(7));
+        assert_eq!(repository_status(&Err(())), 99);
+        assert_eq!(repository_status(&contents(None, None)), 1);
+        assert_eq!(repository_status(&contents(Some(Vec::new()), system)), 2);
+        assert_eq!(repository_status(&contents(None, system)), 3);
+        assert_eq!(repository_status(&contents(Some(Vec::new()), None)), 3);
+        let labels: BTreeSet<&str> = REPO_STATUS.labels.iter().copied().collect();
+        assert_eq!(labels, BTreeSet::from(["cipher", "repo_key", "stanza"]));
+        assert_eq!(STANZA_STATUS.labels, ["stanza"]);
     }
 
     /// The dashboard and the alerts ask for figures that there are, and the alerts for every one that somebody must know.

@@ -1,9 +1,11 @@
 //! The ReconcilerHooks service: before a Cluster's Pods and Jobs are made, their rights are.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use tonic::{Request, Response, Status};
 
-use super::lifecycle::HOOK_TIME_MAX;
+use super::lifecycle::{HOOK_TIME_MAX, Injection};
 use crate::cluster::Cluster;
 use crate::lenient::{InputError, Node, json};
 use crate::log::Log;
@@ -18,6 +20,7 @@ use crate::proto::reconciler::{
     ReconcilerHooksCapabilitiesRequest, ReconcilerHooksCapabilitiesResult, ReconcilerHooksCapability,
     ReconcilerHooksRequest, ReconcilerHooksResult,
 };
+use crate::resource::ArchiveSpec;
 
 /// When the operator asks again after an Archive was missing, in seconds.
 const REQUEUE_S: i64 = 10;
@@ -27,14 +30,15 @@ const REQUEUE_S: i64 = 10;
 pub struct Reconciler {
     objects: Objects,
     events: Events,
+    injection: Injection,
     log: Log,
 }
 
 impl Reconciler {
     /// Over this API server.
     #[must_use]
-    pub fn new(objects: Objects, events: Events, log: Log) -> Self {
-        Self { objects, events, log }
+    pub fn new(objects: Objects, events: Events, injection: Injection, log: Log) -> Self {
+        Self { objects, events, injection, log }
     }
 
     async fn before(&self, request: &ReconcilerHooksRequest) -> Result<Behavior, ObjectError> {
@@ -62,6 +66,10 @@ impl Reconciler {
             }
             archives => archives?,
         };
+        // A cluster that runs must go on being looked after: its sidecars refuse the repository, and it is told.
+        if !self.is_allowed(&cluster, &archives).await? && cluster.status.current_primary.is_none() {
+            return Ok(Behavior::Requeue);
+        }
         let role = self.objects.ensure_role(&rbac::role(&cluster, &archives)?).await?;
         let binding = self.objects.ensure_role_binding(&rbac::role_binding(&cluster)?).await?;
         if (role, binding) != (Change::None, Change::None) {
@@ -74,6 +82,23 @@ impl Reconciler {
             self.log.info("the rights of the cluster's pods were renewed", &fields);
         }
         Ok(Behavior::Continue)
+    }
+
+    /// Whether every repository is within the administrator's limit; the owner is told what is not.
+    async fn is_allowed(
+        &self,
+        cluster: &Cluster,
+        archives: &BTreeMap<String, ArchiveSpec>,
+    ) -> Result<bool, ObjectError> {
+        let Some(limit) = self.injection.limit(&cluster.namespace)? else { return Ok(true) };
+        let mut is_allowed = true;
+        for (name, archive) in archives {
+            if let Err(why) = limit.check_fields(&archive.configuration.repositories) {
+                self.events.warn(cluster, "ArchiveNotAllowed", format!("Archive '{name}': {why}")).await;
+                is_allowed = false;
+            }
+        }
+        Ok(is_allowed)
     }
 
     /// Tells a Cluster's owner what is legal and dangerous.

@@ -191,7 +191,7 @@ impl Settings {
 ///
 /// # Errors
 /// [`Failure::Invalid`] naming the field of the Archive or the parameter of the Backup that is wrong,
-/// [`Failure::Precondition`] for a Secret that was not read.
+/// [`Failure::Precondition`] for a Secret that was not read, [`Failure::Denied`] for a repository beyond the administrator's limit.
 pub fn settings(request: &Request<'_>) -> Result<Settings, Failure> {
     let fields = archive::fields(request)?;
     let lists = merge::Sources {
@@ -219,6 +219,9 @@ pub fn settings(request: &Request<'_>) -> Result<Settings, Failure> {
     };
     let parsed = pgbr_config::parse(&invocation, &NoFiles)
         .map_err(|error| Failure::Invalid(merge::explain(&error, &merged.settings)))?;
+    if let Some(limit) = &request.pod.limit {
+        limit.check_options(&parsed.options).map_err(Failure::Denied)?;
+    }
     let mut warnings = merged.warnings;
     warnings.extend(parsed.warnings);
     Ok(Settings { options: parsed.options, warnings, arguments, environment })

@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -73,7 +74,20 @@ sized! {
 #[derive(Debug, Clone)]
 pub struct Services {
     routes: Routes,
+    observer: Option<Observer>,
     pub(super) log: Log,
+}
+
+/// Hears the path and the gRPC code of every request that was answered.
+#[derive(Clone)]
+struct Observer(Arc<Observe>);
+
+type Observe = dyn Fn(&str, i32) + Send + Sync;
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Observer")
+    }
 }
 
 impl Services {
@@ -81,7 +95,7 @@ impl Services {
     #[must_use]
     pub fn new(log: &Log) -> Self {
         let (_reporter, health) = tonic_health::server::health_reporter();
-        Self { routes: Routes::new(health), log: log.clone() }
+        Self { routes: Routes::new(health), observer: None, log: log.clone() }
     }
 
     /// Adds a service.
@@ -97,7 +111,13 @@ impl Services {
             + 'static,
         S::Future: Send + 'static,
     {
-        Self { routes: self.routes.add_service(server.sized()), log: self.log }
+        Self { routes: self.routes.add_service(server.sized()), ..self }
+    }
+
+    /// Tells how each request was answered: its path, and the number of its gRPC code.
+    #[must_use]
+    pub fn observed(self, observe: impl Fn(&str, i32) + Send + Sync + 'static) -> Self {
+        Self { observer: Some(Observer(Arc::new(observe))), ..self }
     }
 
     /// Serves connections until the shutdown; what is open then gets a moment to end.
@@ -106,7 +126,7 @@ impl Services {
         connections: Receiver<Connection>,
         shutdown: CancellationToken,
     ) -> Result<(), TransportError> {
-        let contained = Contained { routes: self.routes.prepare(), arriving: Arriving::new() };
+        let contained = Contained { routes: self.routes.prepare(), observer: self.observer, arriving: Arriving::new() };
         let incoming = ReceiverStream::new(connections).map(Ok::<_, Infallible>);
         let served = Server::builder()
             .max_concurrent_streams(REQUESTS_PER_CONNECTION)
@@ -128,6 +148,7 @@ impl Services {
 #[derive(Debug, Clone)]
 struct Contained {
     routes: Routes,
+    observer: Option<Observer>,
     arriving: Arriving,
 }
 
@@ -141,13 +162,28 @@ impl Service<Request<Body>> for Contained {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let observed = self.observer.clone().map(|observer| (observer, request.uri().path().to_owned()));
+        let tell = move |answer: Response<Body>| {
+            if let Some((observer, path)) = &observed {
+                (observer.0)(path, code(&answer));
+            }
+            answer
+        };
         let request = request.map(|body| Body::new(Received::new(body, &self.arriving)));
         // A service is not used again after its panic in a way that could see a half-done change: each request has a clone.
         let Ok(answer) = catch_unwind(AssertUnwindSafe(|| self.routes.call(request))) else {
-            return Box::pin(std::future::ready(Ok(internal())));
+            return Box::pin(std::future::ready(Ok(tell(internal()))));
         };
-        Box::pin(AssertUnwindSafe(answer).catch_unwind().map(|answer| answer.unwrap_or_else(|_panic| Ok(internal()))))
+        let answer = AssertUnwindSafe(answer).catch_unwind();
+        Box::pin(answer.map(move |answer| answer.unwrap_or_else(|_panic| Ok(internal())).map(tell)))
     }
+}
+
+/// The gRPC code of an answer. All methods are unary: an error is known before any message, and stands in the headers.
+fn code(answer: &Response<Body>) -> i32 {
+    let code = answer.headers().get("grpc-status").map(|code| code.to_str().ok().and_then(|code| code.parse().ok()));
+    // 2 is "unknown".
+    code.map_or(0, |code| code.unwrap_or(2))
 }
 
 /// The answer after a panic; the process's panic hook has written where it was.

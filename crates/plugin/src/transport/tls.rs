@@ -67,6 +67,12 @@ impl Bound {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// The listener, for something other than the services.
+    #[must_use]
+    pub fn into_listener(self) -> TcpListener {
+        self.listener
+    }
 }
 
 /// Listens on `HOST:PORT`, or on every address of the machine for `:PORT`.
@@ -223,6 +229,14 @@ impl Current {
         }
         Ok(Arc::clone(&loaded.1))
     }
+}
+
+/// Whether the files can be used as they are now.
+///
+/// # Errors
+/// [`TransportError::TlsFile`]
+pub fn check(files: &TlsFiles) -> Result<(), TransportError> {
+    server_config(files).map(drop)
 }
 
 fn stamps(files: &TlsFiles) -> Result<Stamps, TransportError> {

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Preconditions};
 use serde_json::Value;
@@ -36,7 +37,7 @@ pub struct BackupObject {
 
 impl BackupObject {
     /// A finished Backup of this cluster, by this plugin, for all it says in this place.
-    fn of(object: &DynamicObject, cluster: &str, archive: &str, stanza: &str) -> Option<Self> {
+    pub(super) fn of(object: &DynamicObject, cluster: &str, archive: &str, stanza: &str) -> Option<Self> {
         let text = |path: &str| object.data.pointer(path).and_then(Value::as_str);
         let is_ours = text("/spec/cluster/name") == Some(cluster)
             && text("/spec/method") == Some("plugin")
@@ -47,20 +48,29 @@ impl BackupObject {
         let place = metadata("archive").zip(metadata("stanza"));
         let is_elsewhere =
             place.as_ref().is_some_and(|place| (place.0.as_str(), place.1.as_str()) != (archive, stanza));
-        (!is_elsewhere).then(|| Self {
-            name: object.metadata.name.clone().unwrap_or_default(),
-            uid: object.metadata.uid.clone().unwrap_or_default(),
-            version: object.metadata.resource_version.clone().unwrap_or_default(),
-            is_deleting: object.metadata.deletion_timestamp.is_some(),
-            label: label.to_owned(),
-            place,
-        })
+        (!is_elsewhere).then(|| Self { label: label.to_owned(), place, ..Self::named(&object.metadata) })
+    }
+
+    /// An object of which only this is known.
+    pub(super) fn named(metadata: &ObjectMeta) -> Self {
+        Self {
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+            version: metadata.resource_version.clone().unwrap_or_default(),
+            is_deleting: metadata.deletion_timestamp.is_some(),
+            ..Self::default()
+        }
     }
 }
 
 /// The kind of Backups in the group of this Cluster.
 pub fn resource(cluster: &Cluster) -> ApiResource {
-    let (group, version) = cluster.api_version.split_once('/').unwrap_or((ids::CNPG_GROUP, "v1"));
+    resource_of(&cluster.api_version)
+}
+
+/// The kind of Backups in the group and version of this text; CloudNativePG's when it is empty.
+pub fn resource_of(api_version: &str) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or((ids::CNPG_GROUP, "v1"));
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, "Backup"), "backups")
 }
 
@@ -79,11 +89,20 @@ pub async fn list(
     archive: &str,
     stanza: &str,
 ) -> Result<Vec<BackupObject>, ObjectError> {
+    let all = list_all(api).await?;
+    Ok(all.iter().filter_map(|object| BackupObject::of(object, cluster, archive, stanza)).collect())
+}
+
+/// All Backups of the namespace.
+///
+/// # Errors
+/// [`ObjectError`]
+pub async fn list_all(api: &Api<DynamicObject>) -> Result<Vec<DynamicObject>, ObjectError> {
     let mut found = Vec::new();
     let mut parameters = ListParams::default().limit(PAGE_OBJECTS);
     loop {
         let page = within("list backups".to_owned(), api.list(&parameters)).await?;
-        found.extend(page.items.iter().filter_map(|object| BackupObject::of(object, cluster, archive, stanza)));
+        found.extend(page.items);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
             None => return Ok(found),

@@ -1,10 +1,13 @@
 //! What the sidecar of the primary does in the background, so that nobody has to ask for it: the Archive's status,
-//! retention, and the removal of Backup objects whose backups are gone.
+//! retention, the removal of Backup objects whose backups are gone, and of backups whose objects are deleted, where that is
+//! wanted.
 //!
 //! It begins when the first request has told which Cluster the pod belongs to. WAL, backups and restores never wait for it,
 //! and what fails is tried again at the next round.
 
+mod alone;
 pub mod backup_objects;
+pub mod deletion;
 pub mod exclusion;
 pub mod pending;
 pub mod reading;
@@ -27,6 +30,7 @@ use crate::instance::surroundings::{Place, Surroundings, blocking};
 use crate::parameters::Source;
 use crate::status::Failure;
 use backup_objects::{BackupObject, Orphans, orphans};
+use deletion::Deletion;
 use pending::Pending;
 use reading::Reading;
 use report::Written;
@@ -258,4 +262,5 @@ fn about_upkeep(sight: &Sight) -> Vec<Wanted> {
 pub fn start(surroundings: &Arc<Surroundings>) {
     drop(tokio::spawn(Upkeep::new(Arc::clone(surroundings)).run()));
     drop(tokio::spawn(Retention::new(Arc::clone(surroundings)).run()));
+    drop(tokio::spawn(Deletion::new(Arc::clone(surroundings)).run()));
 }

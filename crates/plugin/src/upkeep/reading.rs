@@ -20,6 +20,8 @@ pub struct Reading {
 pub struct RepositoryReading {
     /// Its number; the first is 1.
     pub number: u32,
+    /// Whether it is encrypted.
+    pub is_encrypted: bool,
     /// Its contents, or why they could not be read.
     pub outcome: Result<Contents, Error>,
 }
@@ -50,7 +52,8 @@ impl Reading {
         let mut reading = Self::default();
         for repository in repositories {
             let outcome = contents(repository, context).await;
-            reading.repositories.push(RepositoryReading { number: repository.index().number(), outcome });
+            let (number, is_encrypted) = (repository.index().number(), repository.is_encrypted());
+            reading.repositories.push(RepositoryReading { number, is_encrypted, outcome });
         }
         reading
     }
@@ -126,8 +129,11 @@ mod tests {
     fn kg19_labels_are_complete_only_when_every_repository_has_told_its_list() {
         let listed = || Ok(Contents { backups: Some(Vec::new()), ..Contents::default() });
         let complete = |outcomes: Vec<Result<Contents, Error>>| {
-            let repositories =
-                outcomes.into_iter().zip(1..).map(|(outcome, number)| RepositoryReading { number, outcome }).collect();
+            let repositories = outcomes
+                .into_iter()
+                .zip(1..)
+                .map(|(outcome, number)| RepositoryReading { number, is_encrypted: false, outcome })
+                .collect();
             Reading { repositories }.complete_labels().is_some()
         };
         assert!(complete(vec![listed()]) && complete(vec![listed(), listed()]));
@@ -143,7 +149,7 @@ mod tests {
             repositories: systems
                 .iter()
                 .zip(1..)
-                .map(|(system, number)| RepositoryReading { number, outcome: Ok(of(*system)) })
+                .map(|(system, number)| RepositoryReading { number, is_encrypted: false, outcome: Ok(of(*system)) })
                 .collect(),
         };
         let (own, other) = (SystemId(7), SystemId(8));

@@ -8,19 +8,14 @@ use std::sync::Arc;
 use pgbr_config::engine::expire::{expire_request, expire_targets};
 use pgbr_config::{Command, engine, opt};
 use pgbr_repo::clock::{Random, SystemRandom};
-use pgbr_repo::command::expire::{ExpireRequest, FullUnit, RepositoryRules, Retention as Rules, expire};
-use pgbr_repo::repository::WritableRepository;
+use pgbr_repo::command::expire::{FullUnit, Retention as Rules};
 use tokio::time::{Duration, Instant};
-use tokio_util::sync::CancellationToken;
 
-use super::exclusion::{Fence, exclusion};
+use super::alone::Alone;
 use super::{Round, look, round_of_primary};
-use crate::instance::surroundings::{Place, Surroundings};
+use crate::instance::surroundings::Surroundings;
 use crate::settings::Settings;
 use crate::status::Failure;
-
-/// How long a Lease that somebody holds is waited for beyond the time after which a forsaken one is free.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Applies the retention of the Archive now and then.
 #[derive(Debug)]
@@ -104,58 +99,16 @@ impl Retention {
         }
         let request = expire_request(&settings.options)?;
         let cancel = surroundings.shutdown.child_token();
-        match expire_alone(&surroundings, round, &place, &settings, &targets, &request, &cancel).await? {
-            None => Ok(Outcome::Later),
-            Some(labels) => {
-                self.applied = Some(Applied { settings, labels });
-                Ok(Outcome::Done)
-            }
-        }
+        let Some(alone) = Alone::begin(&surroundings, round, &place, &targets, &cancel).await? else {
+            return Ok(Outcome::Later);
+        };
+        let workers = engine::workers(&settings.options);
+        let context = surroundings.context(&settings, Command::Expire, workers, "pgbackrest expire", cancel.clone());
+        let after = alone.expire(&surroundings, round, &targets, &request, &context).await?;
+        let labels = after.backups().map(|backup| backup.label.to_string()).collect();
+        self.applied = Some(Applied { settings, labels });
+        Ok(Outcome::Done)
     }
-}
-
-/// Expires under the Leases and notes which backups went; the labels that are left. `None` when other pods cannot be kept
-/// out or work there.
-///
-/// # Errors
-/// Those of the repositories and of `expire`.
-pub(super) async fn expire_alone(
-    surroundings: &Arc<Surroundings>,
-    round: &Round,
-    place: &Place,
-    settings: &Settings,
-    targets: &[(WritableRepository, RepositoryRules)],
-    request: &ExpireRequest,
-    cancel: &CancellationToken,
-) -> Result<Option<BTreeSet<String>>, Failure> {
-    let numbers: Vec<u32> = targets.iter().map(|(repository, _)| repository.index().number()).collect();
-    let patience = surroundings.pod.lease_hold + PATIENCE;
-    let guard = match exclusion(surroundings, place, &numbers, patience, cancel).await {
-        Ok(guard) if guard.is_protected() => guard,
-        Ok(_) | Err(Failure::Busy(_)) => return Ok(None),
-        Err(failure) => return Err(failure),
-    };
-    // Under the Lease, and so the last word on whose repositories these are and what they list.
-    let (_, before) = look(surroundings, round).await?;
-    let guard = Arc::new(guard);
-    let request = ExpireRequest { permit: Some(Fence::new(Arc::clone(&guard))), ..request.clone() };
-    let workers = engine::workers(&settings.options);
-    let context = surroundings.context(settings, Command::Expire, workers, "pgbackrest expire", cancel.clone());
-    let expired = expire(targets, &request, &context).await;
-    if guard.is_lost() {
-        return Err(super::exclusion::lost());
-    }
-    let (_, after) = look(surroundings, round).await?;
-    let labels = |reading: &super::reading::Reading| -> BTreeSet<String> {
-        reading.backups().map(|backup| backup.label.to_string()).collect()
-    };
-    let left = labels(&after);
-    // A repository that stopped answering has not lost its backups.
-    if let (Some(before), Some(after)) = (before.complete_labels(), after.complete_labels()) {
-        surroundings.note_expired(before.difference(&after).cloned().collect());
-    }
-    expired?;
-    Ok(Some(left))
 }
 
 /// Whether anything can expire.

@@ -126,7 +126,14 @@ impl KubeApi {
         self.shared.lock().store.all(kind)
     }
 
-    /// Removes an object; whether it was there.
+    /// Deletes an object as a person does: it stays while it has finalizers. Whether it was there.
+    pub fn delete(&self, kind: &str, namespace: &str, name: &str) -> bool {
+        let deleted = self.shared.lock().store.delete_of(kind, namespace, name).is_some();
+        self.shared.wake();
+        deleted
+    }
+
+    /// Removes an object, whatever holds it; whether it was there.
     pub fn remove(&self, kind: &str, namespace: &str, name: &str) -> bool {
         let removed = self.shared.lock().store.remove(kind, namespace, name).is_some();
         self.shared.wake();

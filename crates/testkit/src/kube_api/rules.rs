@@ -22,6 +22,7 @@ pub enum Answer {
 pub struct Rule {
     verb: Option<Verb>,
     resource: Option<String>,
+    name: Option<String>,
     answer: Answer,
     times: Option<u32>,
 }
@@ -29,12 +30,12 @@ pub struct Rule {
 impl Rule {
     /// For this verb on this resource (its plural), always.
     pub fn on(verb: Verb, resource: &str, answer: Answer) -> Self {
-        Self { verb: Some(verb), resource: Some(resource.to_owned()), answer, times: None }
+        Self { verb: Some(verb), resource: Some(resource.to_owned()), name: None, answer, times: None }
     }
 
     /// For every request.
     pub fn any(answer: Answer) -> Self {
-        Self { verb: None, resource: None, answer, times: None }
+        Self { verb: None, resource: None, name: None, answer, times: None }
     }
 
     /// Only for the next so many requests.
@@ -44,9 +45,17 @@ impl Rule {
         self
     }
 
+    /// Only for the object of this name.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = Some(name.to_owned());
+        self
+    }
+
     fn matches(&self, request: &ApiRequest) -> bool {
         self.verb.is_none_or(|verb| verb == request.verb)
             && self.resource.as_ref().is_none_or(|resource| *resource == request.resource)
+            && self.name.as_ref().is_none_or(|name| *name == request.name)
     }
 }
 

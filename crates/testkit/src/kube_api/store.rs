@@ -84,7 +84,11 @@ impl Store {
 
     pub(super) fn remove(&mut self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let known = Kind::of_object(kind, None)?;
-        self.delete(known, namespace, name).ok()
+        self.remove_now(known, namespace, name).ok()
+    }
+
+    pub(super) fn delete_of(&mut self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
+        self.delete(Kind::of_object(kind, None)?, namespace, name).ok()
     }
 
     pub(super) fn read(&self, kind: &Kind, namespace: &str, name: &str) -> Result<Value, Refusal> {
@@ -156,10 +160,28 @@ impl Store {
         if after == before {
             return Ok(before);
         }
-        Ok(self.keep(kind, namespace, name, after))
+        let kept = self.keep(kind, namespace, name, after);
+        // The last finalizer of a deleted object holds it.
+        match kept["metadata"]["deletionTimestamp"].is_string() && !is_held(&kept) {
+            true => self.remove_now(kind, namespace, name),
+            false => Ok(kept),
+        }
     }
 
+    /// Removes an object, or marks it as deleted while it has finalizers.
     pub(super) fn delete(&mut self, kind: &'static Kind, namespace: &str, name: &str) -> Result<Value, Refusal> {
+        let mut object = self.read(kind, namespace, name)?;
+        if !is_held(&object) {
+            return self.remove_now(kind, namespace, name);
+        }
+        if object["metadata"]["deletionTimestamp"].is_string() {
+            return Ok(object);
+        }
+        object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        Ok(self.keep(kind, namespace, name, object))
+    }
+
+    fn remove_now(&mut self, kind: &'static Kind, namespace: &str, name: &str) -> Result<Value, Refusal> {
         match self.objects.remove(&(kind.group, kind.plural, namespace.to_owned(), name.to_owned())) {
             None => refused(404, format!("{} \"{name}\" not found", kind.plural)),
             Some(mut object) => {
@@ -222,6 +244,10 @@ impl Store {
     fn record(&mut self, kind: &'static Kind, event: &'static str, object: Value) {
         self.history.push(Change { version: self.version, group: kind.group, plural: kind.plural, event, object });
     }
+}
+
+fn is_held(object: &Value) -> bool {
+    object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty())
 }
 
 fn with_status(mut object: Value, status: &Value) -> Value {
