@@ -170,10 +170,7 @@ fn agrees_with_stock(world: &World, report: &VerifyReport, what: &str) {
             backup.restorable == Restorable::Yes
                 || backup.reasons.iter().all(|reason| reason.starts_with("WAL segment"))
         });
-        for old in [world.data(), world.tablespace()] {
-            std::fs::remove_dir_all(&old).ok();
-        }
-        user::create_dir(&world.data()).unwrap();
+        world.next_target();
         user::own(&world.sample.repo()).unwrap();
         let [lock, spool, log] = world.sample.local_paths();
         let arguments = [

@@ -97,14 +97,18 @@ impl World {
         verify(&self.repository, &options(set), &self.context).await.unwrap()
     }
 
-    /// Restores a backup into an empty directory.
-    pub(crate) async fn restore(&self, label: BackupLabel) -> Result<()> {
-        // A place of its own for each: a thread of a restore that failed may still write to the one before.
+    /// An empty place for a restore. Each has its own: a thread of one that failed may still write to the place before.
+    pub(crate) fn next_target(&self) {
         std::fs::remove_dir_all(self.target()).ok();
         self.restores.fetch_add(1, Ordering::Relaxed);
-        let data = self.data();
         user::create_dir(&self.target()).unwrap();
-        user::create_dir(&data).unwrap();
+        user::create_dir(&self.data()).unwrap();
+    }
+
+    /// Restores a backup into an empty directory.
+    pub(crate) async fn restore(&self, label: BackupLabel) -> Result<()> {
+        self.next_target();
+        let data = self.data();
         let bytes = |path: &PathBuf| path.as_os_str().as_bytes().to_vec();
         let options = RestoreOptions {
             map: MapOptions {
