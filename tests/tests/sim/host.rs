@@ -108,7 +108,8 @@ pub(crate) fn context(clock: Arc<dyn Clock>, reporter: Arc<dyn Reporter>) -> Con
         clock,
         random: Arc::new(SameBytes(0x5a)),
         budget: Budget::new(64 * 1024 * 1024),
-        codecs: Codecs::new(2),
+        // The turnstile sees the runtime's threads only.
+        codecs: Codecs::with_cores(2, 1),
         cancel: Default::default(),
         reporter,
     }

@@ -54,7 +54,9 @@ impl Codecs {
         Self::with_cores(idle_max, cores)
     }
 
-    fn with_cores(idle_max: usize, cores: usize) -> Self {
+    /// As [`Codecs::new`], for a process that is to use this many cores: with one, nothing is helped by a second thread.
+    #[must_use]
+    pub fn with_cores(idle_max: usize, cores: usize) -> Self {
         let (whole_taken, encoding) = (AtomicBool::new(false), AtomicUsize::new(0));
         Self { shelves: Arc::new(Shelves { idle_max, idle: Mutex::default(), whole_taken, cores, encoding }) }
     }
