@@ -254,6 +254,39 @@ fn cr04_swapped_and_renamed_objects_are_found() {
     });
 }
 
+/// A map that is not as it was stored may ask for blocks of earlier backups that are whole, and not those that it wants.
+#[test]
+fn rs19_a_damaged_map_is_judged_as_restore_judges_it() {
+    block_on(async {
+        let world = World::of("2.60-pg13-lz4-bundle-block").await;
+        let labels = world.labels();
+        let last = *labels.last().unwrap();
+        let manifest = world.repository.manifest(&last, None, &world.context).await.unwrap();
+        // The longest map that this backup stores has the most blocks of earlier ones.
+        let rows = manifest.files().iter().filter(|row| row.reference.is_none());
+        let row = rows.max_by_key(|row| row.block_incr.map_or(0, |block| block.map_size_bytes)).unwrap();
+        let (bundle, map_bytes) = (row.bundle.unwrap(), row.block_incr.unwrap().map_size_bytes);
+        let object = format!("backup/demo/{last}/bundle/{}", bundle.id.number());
+        let path = world.sample.repo().join(&object);
+        let whole = fs::read(&path).unwrap();
+        let map_end = bundle.offset_bytes + row.size_repo_bytes;
+        let mut unlike = 0;
+        for place in (map_end - map_bytes..map_end).step_by(usize::try_from(map_bytes / 12 + 1).unwrap()) {
+            let mut damaged = whole.clone();
+            damaged[usize::try_from(place).unwrap()] ^= 0x10;
+            fs::write(&path, damaged).unwrap();
+            let report = world.verify().await;
+            let restored = world.restore(last).await;
+            let expected = if restored.is_ok() { Restorable::Yes } else { Restorable::No };
+            assert_eq!(status(&report, last.as_str()).1, expected, "byte {place}: {restored:?}\n{report:#?}");
+            let named: Vec<&str> = report.damage.iter().map(|damage| damage.object.as_str()).collect();
+            assert_eq!(named, [&object], "byte {place}: {report:#?}");
+            unlike += u32::from(report.damage[0].fault.detail == "other bytes are stored" && restored.is_err());
+        }
+        assert!(unlike > 0, "no damage was in what the map wants of earlier backups");
+    });
+}
+
 /// A crash between the two writes of an info file: the main file counts, and nothing is damaged.
 #[test]
 fn in03_an_older_copy_is_no_damage() {

@@ -197,7 +197,8 @@ impl<'a> OwnBlocks<'a> {
     }
 }
 
-/// Adds to the verdict on a file's own stored form what is to say of blocks that are stored elsewhere.
+/// Adds to the verdict on a file's own stored form what is to say of blocks that are stored elsewhere. That these are whole
+/// says nothing when the map may have been changed: then they are compared with what it wants, as a restore does.
 pub(super) async fn follow(
     looker: &Arc<Looker>,
     file: u32,
@@ -209,23 +210,30 @@ pub(super) async fn follow(
     if own.content != Content::Right {
         return Ok(own);
     }
+    let map_is_whole = own.fault.is_none() && row.checksum_repo.is_some();
     for read in plan_reads_of(map, |_, item| !is_own(looker, row, item)) {
         context.check_cancelled()?;
         let bytes = read.offset..read.offset.saturating_add(read.size_bytes);
         let label = usize::try_from(read.reference).ok().and_then(|index| looker.manifest.references().get(index));
-        if label.is_some_and(|label| looker.known(|known| known.has_blocks(label, row, read.bundle, &bytes))) {
+        if map_is_whole
+            && label.is_some_and(|label| looker.known(|known| known.has_blocks(label, row, read.bundle, &bytes)))
+        {
             continue;
         }
         let object = match object_with_blocks(&looker.repository, &looker.manifest, row, &read) {
             Ok(object) => object,
-            Err(error) => return Ok(Verdict::broken(Fault::of(&error))),
+            Err(error) => return Ok(Verdict::broken(own.fault.unwrap_or_else(|| Fault::of(&error)))),
         };
         if let Err(error) = decode_elsewhere(looker, &object, read, context).await {
             if is_fatal(&error) {
                 return Err(error);
             }
-            let broken = Verdict::broken(own.fault.unwrap_or_else(|| elsewhere_fault(&error)));
-            return Ok(Verdict { elsewhere: Some(object), ..broken });
+            let broken = Verdict::broken(elsewhere_fault(&error));
+            return Ok(match own.fault {
+                // The damage is the file's own; what is stored elsewhere has a verdict of its own.
+                Some(fault) => Verdict { fault: Some(fault), ..broken },
+                None => Verdict { elsewhere: Some(object), ..broken },
+            });
         }
     }
     Ok(own)

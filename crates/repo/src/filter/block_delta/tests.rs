@@ -171,7 +171,6 @@ fn an_unchanged_file_stores_nothing_and_a_cut_one_its_map_only() {
     assert!(file == plain[..81_920]);
 }
 
-/// The worked example of repository-format.md §7.6: our super blocks and maps are the original's.
 #[test]
 fn a_map_of_another_block_size_is_not_continued() {
     let mut repository = Repository::new(8192, 32 * 1024, CompressType::None, false);
@@ -184,6 +183,7 @@ fn a_map_of_another_block_size_is_not_continued() {
     assert_eq!(repository.restore(&[], plain.len(), 4096).unwrap().0, plain);
 }
 
+/// The worked example of repository-format.md §7.6: our super blocks and maps are the original's.
 #[test]
 fn three_backups_of_one_file_have_the_original_maps() {
     let mut plain: Vec<u8> = (0..12_u8).flat_map(|block| [0x41 + block; 8192]).collect();
