@@ -17,6 +17,7 @@ pub mod samples;
 pub mod stock;
 pub mod tools;
 pub mod user;
+pub mod wait;
 pub mod watch;
 pub mod world;
 

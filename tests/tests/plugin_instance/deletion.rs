@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use pgbr_testkit::wait::found;
 use serde_json::{Value, json};
 
 use crate::scene::{NAMESPACE, PLUGIN, World, cluster};
-use crate::upkeep::{LIMIT, eager, eventually, refuse, rights};
+use crate::upkeep::{LIMIT, eager, refuse, rights};
 
 const FINALIZER: &str = "pgbackrest.cnpg.opera.com/backup";
 
@@ -91,7 +92,7 @@ fn kg19_sec01_a_deleted_backup_object_takes_its_backup_along_only_where_that_is_
     object(world, "elsewhere", &last, &|it| it["status"]["pluginMetadata"]["stanza"] = json!("other"));
     object(world, "of-the-original", &last, &|it| it["status"]["pluginMetadata"] = json!({ "name": PLUGIN }));
     annotate(world, &json!("enabled"));
-    eventually("finished backups are held", || {
+    found(LIMIT, "finished backups are held", || {
         ["full", "diff", "last"].iter().all(|name| is_held(world, name)).then_some(())
     });
     for name in ["running", "elsewhere", "of-the-original"] {
@@ -100,7 +101,7 @@ fn kg19_sec01_a_deleted_backup_object_takes_its_backup_along_only_where_that_is_
 
     // Another backup stands on it.
     delete(world, "full");
-    eventually("it is told which", || told(world).iter().any(|note| note.contains(&diff)).then_some(()));
+    found(LIMIT, "it is told which", || told(world).iter().any(|note| note.contains(&diff)).then_some(()));
     assert!(exists(world, "full") && is_stored(world, &full) && is_stored(world, &diff));
 
     // A store that does not answer has not said that it is gone.
@@ -109,16 +110,16 @@ fn kg19_sec01_a_deleted_backup_object_takes_its_backup_along_only_where_that_is_
     some_rounds();
     assert!(exists(world, "diff") && exists(world, "full"));
     world.bucket.server().heal();
-    eventually("both go, the newer one first", || (!exists(world, "diff") && !exists(world, "full")).then_some(()));
+    found(LIMIT, "both go, the newer one first", || (!exists(world, "diff") && !exists(world, "full")).then_some(()));
     assert!(
         !is_stored(world, &diff) && !is_stored(world, &full) && is_stored(world, &last) && is_stored(world, &plain)
     );
 
     // An object that says of another's backup that it is its own.
     object(world, "forged", &last, &as_it_is);
-    eventually("it is held too", || is_held(world, "forged").then_some(()));
+    found(LIMIT, "it is held too", || is_held(world, "forged").then_some(()));
     delete(world, "forged");
-    eventually("it is refused", || told(world).iter().any(|note| note.contains("another Backup")).then_some(()));
+    found(LIMIT, "it is refused", || told(world).iter().any(|note| note.contains("another Backup")).then_some(()));
     assert!(is_stored(world, &last));
 
     // With the Cluster go its Backups, and no backup.
@@ -134,7 +135,7 @@ fn kg19_sec01_a_deleted_backup_object_takes_its_backup_along_only_where_that_is_
 
     // The annotation is taken away: nothing is held any more, and nothing removed.
     annotate(world, &Value::Null);
-    eventually("they are let go", || (!exists(world, "last") && !exists(world, "forged")).then_some(()));
+    found(LIMIT, "they are let go", || (!exists(world, "last") && !exists(world, "forged")).then_some(()));
     some_rounds();
     assert!(is_stored(world, &last) && is_stored(world, &plain));
 

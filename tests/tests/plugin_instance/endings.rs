@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use pgbr_testkit::postgres::Shutdown;
 use pgbr_testkit::s3::S3Operation;
+use pgbr_testkit::wait::until;
 use serde_json::Value;
 
 use crate::scene::{NAMESPACE, Pod, Primary, World, block_on, cluster};
@@ -18,14 +19,6 @@ fn backups(world: &World) -> usize {
 fn holder(world: &World) -> Option<String> {
     let lease = world.api.list("Lease").into_iter().find(|lease| lease["metadata"]["namespace"] == NAMESPACE)?;
     lease["spec"]["holderIdentity"].as_str().map(str::to_owned)
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begin = Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// However often and whenever the call for a Backup object is repeated, there is one backup of it.
@@ -76,7 +69,7 @@ fn kg09_a_pod_that_is_evicted_leaves_the_repository_to_the_next() {
         let (caller, definition) = (pod.caller(), definition.clone());
         let before = server.count(S3Operation::PutObject);
         let asked = std::thread::spawn(move || caller.backup(&definition, name, &[("type", "full")]));
-        wait_until("files are stored", || server.count(S3Operation::PutObject) > before + files);
+        until(LIMIT, "files are stored", || server.count(S3Operation::PutObject) > before + files);
         assert!(!asked.is_finished());
         asked
     };
@@ -86,7 +79,7 @@ fn kg09_a_pod_that_is_evicted_leaves_the_repository_to_the_next() {
     primary.pod.sidecar.as_ref().unwrap().ask_to_end();
     let failed = asked.join().unwrap().unwrap_err();
     assert!(failed.message().contains("the pod is ending"), "{failed:?}");
-    wait_until("the Lease is given back", || holder(&primary.world).is_none());
+    until(LIMIT, "the Lease is given back", || holder(&primary.world).is_none());
     assert!(told.elapsed() < Duration::from_secs(5), "{:?}", told.elapsed());
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'pgBackRest%'";
     primary.server.wait(sessions, "0", LIMIT).unwrap();
@@ -117,7 +110,7 @@ fn kg09_a_pod_that_is_evicted_leaves_the_repository_to_the_next() {
     let stored = server.count(S3Operation::PutObject) - before;
     assert!(stored < 700, "{stored} objects were stored again");
     assert_eq!(backups(&primary.world), 1);
-    wait_until("the Lease is given back", || holder(&primary.world).is_none());
+    until(LIMIT, "the Lease is given back", || holder(&primary.world).is_none());
     assert!(made.backup_id.ends_with('F'));
 }
 

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgbr_testkit::postgres::{Cluster, Shutdown};
 use pgbr_testkit::user;
+use pgbr_testkit::wait::until;
 use serde_json::{Value, json};
 
 use crate::scene::{Pod, Primary, World, cluster, recover, recovering};
@@ -23,14 +24,6 @@ fn job(world: &World) -> Pod {
 fn files_below(folder: &Path) -> usize {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| if entry.path().is_dir() { files_below(&entry.path()) } else { 1 }).sum()
-}
-
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let begin = Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// The pods of a Job are killed three times in the middle. Every next one goes on with what it finds, and none leaves what
@@ -72,7 +65,7 @@ fn kg11_c21_c23_a_job_that_is_killed_thrice_restores_tablespaces_in_the_end() {
         primary.world.bucket.server().delay(Duration::from_millis(8));
         let (caller, definition) = (job.caller(), copy.clone());
         let asked = std::thread::spawn(move || caller.restore_job(&definition, Some(true)));
-        wait_until(what, is_there);
+        until(LIMIT, what, is_there);
         let sidecar = job.sidecar.take().unwrap();
         sidecar.pause();
         assert!(!asked.is_finished(), "it is to be killed in the middle");

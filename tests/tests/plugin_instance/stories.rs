@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pgbr_testkit::postgres::{Cluster, Shutdown, Version};
 use pgbr_testkit::tools::{clients, readers};
+use pgbr_testkit::wait::until;
 use pgbr_testkit::{process, user};
 use serde_json::{Value, json};
 
@@ -218,7 +219,7 @@ fn kg21_story_e_a_replica_cluster_takes_over_and_the_other_follows() {
 
     // It archives what it has replayed, into its own archive and never into its source's.
     let source: Vec<String> = world.objects("archive/dc-a");
-    wait_until(|| world.objects("archive/dc-b").iter().any(|name| name.len() > 24));
+    until(LIMIT, "WAL is stored", || world.objects("archive/dc-b").iter().any(|name| name.len() > 24));
     assert_eq!(world.objects("archive/dc-a"), source);
     assert!(!b.has(MARKER));
 
@@ -252,12 +253,4 @@ fn kg21_story_e_a_replica_cluster_takes_over_and_the_other_follows() {
     insert(&b.server, "5");
     b.server.archive_current_segment(LIMIT).unwrap();
     a.wait_for_rows("1,2,3,4,5");
-}
-
-fn wait_until(mut is_so: impl FnMut() -> bool) {
-    let begin = std::time::Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < LIMIT, "not within {LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pgbr_testkit::postgres::{Shutdown, Version};
+use pgbr_testkit::wait::until;
 use serde_json::{Value, json};
 
 use crate::manager::{Definition, MARKER, Member, Plan, Speaks};
@@ -14,14 +15,6 @@ const LIMIT: Duration = Duration::from_secs(30);
 fn entry(world: &World) -> Option<Value> {
     let archive = world.api.get("Archive", NAMESPACE, "store")?;
     archive["status"]["stanzas"].as_array()?.iter().find(|it| it["name"] == "demo").cloned()
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begin = std::time::Instant::now();
-    while !is_so() {
-        assert!(begin.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 fn system_of(member: &Member) -> String {
@@ -61,7 +54,7 @@ fn kg20_a_new_major_version_of_the_same_cluster_goes_on_in_its_stanza() {
     old.server.sql("CREATE TABLE t (what text)").unwrap();
     old.server.archive_current_segment(LIMIT).unwrap();
     old.pod.caller().backup(&definition.get(), "before", &[("repo1-bundle", "y")]).unwrap();
-    wait_until("the owner is recorded", || entry(&world).is_some_and(|entry| entry["clusterUID"] == "uid-of-demo"));
+    until(LIMIT, "the owner is recorded", || entry(&world).is_some_and(|entry| entry["clusterUID"] == "uid-of-demo"));
     let recorded = entry(&world).unwrap();
     let old_system = system_of(&old);
     assert_eq!((&recorded["systemId"], &recorded["postgresqlVersion"]), (&json!(old_system), &json!("15")));
@@ -104,7 +97,7 @@ fn kg20_a_new_major_version_of_the_same_cluster_goes_on_in_its_stanza() {
     assert_eq!(told["type"], "Normal");
     assert!(told["note"].as_str().is_some_and(|note| note.contains(&new_system) && note.contains("17")), "{told}");
     assert_eq!(new.pod.log().matches("is upgraded to PostgreSQL 17").count(), 1);
-    wait_until("the new owner is recorded", || {
+    until(LIMIT, "the new owner is recorded", || {
         entry(&world).is_some_and(|entry| entry["systemId"] == json!(new_system))
     });
     // With the check of an empty archive too, which a process that has not archived yet makes.

@@ -1,26 +1,15 @@
 //! What the sidecar of the primary does in the background: status, leases, retention, Backup objects.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pgbr_testkit::kube_api::{Answer, Rule, Verb};
 use pgbr_testkit::s3::{Fault, Rule as S3Rule, S3Operation};
+use pgbr_testkit::wait::found;
 use serde_json::{Value, json};
 
 use crate::scene::{NAMESPACE, PLUGIN, Primary, World, cluster};
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
-
-/// Waits until something is there.
-pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "not within the time: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
 
 /// A primary whose sidecar looks every second.
 pub(crate) fn eager(world: World) -> Primary {
@@ -46,7 +35,7 @@ fn is(entry: &Value, kind: &str, status: &str, reason: &str) -> bool {
 
 /// Waits for a condition and gives the entry that has it.
 fn told(world: &World, kind: &str, status: &str, reason: &str) -> Value {
-    eventually(&format!("{kind} is {status}, {reason}: {:?}", entry(world, "demo")), || {
+    found(LIMIT, &format!("{kind} is {status}, {reason}: {:?}", entry(world, "demo")), || {
         entry(world, "demo").filter(|entry| is(entry, kind, status, reason))
     })
 }
@@ -109,7 +98,7 @@ fn kg23_kg25_the_archives_status_tells_what_is_wrong() {
     assert!(failing["waitingWalFiles"].as_i64().is_some_and(|files| files > 0), "{failing}");
     assert!(failing["oldestWaitingWal"].is_string() && failing["oldestWaitingWalTime"].is_string(), "{failing}");
     assert!(caller.backup(&demo, "bad", &[]).is_err());
-    let failed = eventually("the failed backup is told", || {
+    let failed = found(LIMIT, "the failed backup is told", || {
         entry(world, "demo").filter(|entry| entry["lastFailedBackupTime"].is_string())
     });
     assert!(failed["lastFailure"].is_string(), "{failed}");
@@ -120,7 +109,7 @@ fn kg23_kg25_the_archives_status_tells_what_is_wrong() {
     assert!(healed["lastFailedArchiveTime"].is_null() && healed["lastFailedBackupTime"].is_string(), "{healed}");
     std::thread::sleep(Duration::from_millis(1100));
     caller.backup(&demo, "good", &[]).unwrap();
-    eventually("the failure is over", || {
+    found(LIMIT, "the failure is over", || {
         entry(world, "demo")
             .filter(|entry| entry["lastFailedBackupTime"].is_null() && entry["repositories"][0]["backups"] == 2)
     });
@@ -182,12 +171,12 @@ fn kg18_kg19_kg20_kg22_leases_retention_and_backup_objects() {
     // A Lease that its holder forsook is taken over, held during the backup and given back.
     world.api.put(lease_of("demo-9", 2));
     let first = caller.backup(&demo, "first", &[("type", "full")]).unwrap().backup_id;
-    eventually("the Lease is given back", || holder(world).is_none().then_some(()));
+    found(LIMIT, "the Lease is given back", || holder(world).is_none().then_some(()));
     // One that is lost ends the work.
     world.bucket.server().delay(Duration::from_millis(150));
     std::thread::scope(|scope| {
         let losing = scope.spawn(|| caller.backup(&demo, "losing", &[("type", "full")]).unwrap_err());
-        eventually("the backup runs", || (holder(world).as_deref() == Some("demo-1")).then_some(()));
+        found(LIMIT, "the backup runs", || (holder(world).as_deref() == Some("demo-1")).then_some(()));
         world.api.put(lease_of("demo-2", 600));
         let refused = losing.join().unwrap();
         assert_eq!(refused.code(), tonic::Code::Aborted, "{refused:?}");
@@ -218,14 +207,14 @@ fn kg18_kg19_kg20_kg22_leases_retention_and_backup_objects() {
     // The sidecar knows the primary again.
     primary.server.sql("SELECT pg_create_restore_point('x')").unwrap();
     primary.server.archive_current_segment(LIMIT).unwrap();
-    eventually("the object without a backup goes", || (!exists("gone")).then_some(()));
+    found(LIMIT, "the object without a backup goes", || (!exists("gone")).then_some(()));
     assert!(exists("first") && exists("second") && exists("elsewhere"));
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(labels(), 2);
     // From here on with the rights of the cluster's Role and no others.
     world.api.heal();
     world.api.enforce(&rights(world, &demo));
-    eventually("the older backup expires and its object goes", || (!exists("first") && labels() == 1).then_some(()));
+    found(LIMIT, "the older backup expires and its object goes", || (!exists("first") && labels() == 1).then_some(()));
     let applied = told(world, "RetentionApplied", "True", "Applied");
     assert_eq!(applied["lastBackupLabel"], json!(second));
     told(world, "Exclusive", "True", "Lease");
@@ -234,7 +223,7 @@ fn kg18_kg19_kg20_kg22_leases_retention_and_backup_objects() {
     for name in ["x", "y"] {
         world.api.put(backup_object(name, "20200101-000000F", "demo"));
     }
-    let kept = eventually("it is told that they are kept", || {
+    let kept = found(LIMIT, "it is told that they are kept", || {
         let events = world.api.list("Event");
         events.into_iter().find(|event| event["reason"] == "BackupsMissing")
     });
@@ -270,7 +259,7 @@ fn kg19_retention_after_a_backup_is_told_and_followed() {
     };
     full("first");
     full("kept");
-    eventually("the object of the first goes", || (!exists("first")).then_some(()));
+    found(LIMIT, "the object of the first goes", || (!exists("first")).then_some(()));
     told(world, "RetentionApplied", "True", "Applied");
     assert!(exists("kept"));
     let engine = "\"logger\":\"pgbackrest backup\"";
@@ -286,7 +275,7 @@ fn kg19_retention_after_a_backup_is_told_and_followed() {
     }));
     full("third");
     told(world, "RetentionApplied", "False", "Failed");
-    eventually("it is an event", || world.api.list("Event").into_iter().find(|it| it["reason"] == "RetentionFailed"));
+    found(LIMIT, "it is an event", || world.api.list("Event").into_iter().find(|it| it["reason"] == "RetentionFailed"));
     let log = primary.pod.log();
     let lines: Vec<&str> = log.lines().filter(|line| line.contains(engine)).collect();
     assert!(!lines.is_empty() && lines.iter().all(|line| line.contains("\"level\":\"error\"")), "{lines:#?}");
@@ -303,7 +292,7 @@ fn kg25_metrics_without_wal_and_with_failing_wal_after_a_good_backup() {
         let samples = primary.pod.caller().metrics(&demo);
         samples.into_iter().find(|(found, ..)| found.ends_with(name)).map(|(_, value, _)| value)
     };
-    eventually("the failure is told", || value(&primary, "last_failed_archive_timestamp").filter(|at_s| *at_s > 1e9));
+    found(LIMIT, "the failure is told", || value(&primary, "last_failed_archive_timestamp").filter(|at_s| *at_s > 1e9));
     assert_eq!(value(&primary, "stanza_status"), Some(99.0));
     assert!(value(&primary, "waiting_wal_files").is_some_and(|files| files > 0.0));
     for unknown in ["last_wal_timestamp", "first_recoverability_point", "last_available_backup_timestamp"] {
@@ -319,7 +308,7 @@ fn kg25_metrics_without_wal_and_with_failing_wal_after_a_good_backup() {
     assert_eq!(value(&primary, "oldest_waiting_wal_age_seconds"), Some(0.0));
     refuse(&primary.world);
     primary.server.sql("SELECT pg_create_restore_point('x'); SELECT pg_switch_wal()").unwrap();
-    let (failed, age) = eventually("the age of the oldest file grows although the backup is good", || {
+    let (failed, age) = found(LIMIT, "the age of the oldest file grows although the backup is good", || {
         let age = value(&primary, "oldest_waiting_wal_age_seconds").filter(|age_s| *age_s >= 2.0)?;
         Some((value(&primary, "last_failed_archive_timestamp")?, age))
     });

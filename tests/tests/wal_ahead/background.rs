@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use pgbr_testkit::engine::Engine;
 use pgbr_testkit::process::Outcome;
 use pgbr_testkit::s3::{Fault, Rule, S3Server};
+use pgbr_testkit::wait::until;
 use pgbr_testkit::{stock, user};
 
 use crate::wal_site::{MISSING, Site, assert_code, files_below, into_s3, ours};
@@ -70,15 +71,6 @@ impl Site {
     }
 }
 
-#[track_caller]
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WAIT;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 /// One of the engines archives the first segment, its background half the others; the other engine goes on with the spool.
 #[test]
 fn the_original_goes_on_with_our_spool_and_the_reverse() {
@@ -88,7 +80,7 @@ fn the_original_goes_on_with_our_spool_and_the_reverse() {
         let (first, second) = if ours_first { (ours(), original) } else { (original, ours()) };
         assert_code(&site.archive(first, &site.segments[0]), 0);
         let markers: Vec<String> = site.segments.iter().map(|name| format!("{name}.ok")).collect();
-        wait_until("all were pushed ahead", || site.markers("out") == markers);
+        until(WAIT, "all were pushed ahead", || site.markers("out") == markers);
         for marker in &markers {
             assert_eq!(fs::read_to_string(site.spool("out").join(marker)).unwrap(), "", "{marker}");
         }
@@ -124,15 +116,15 @@ fn the_background_half_stays_and_holds_no_lock_while_it_waits() {
         fs::remove_file(ready(name)).unwrap();
     }
     assert_code(&site.archive(ours(), &site.segments[0]), 0);
-    wait_until("the lock is free", || site.is_free());
+    until(WAIT, "the lock is free", || site.is_free());
     // Without a command: the process that stayed sees it.
     user::write_file(&ready(&site.segments[1]), "").unwrap();
     let second = format!("{}.ok", site.segments[1]);
-    wait_until("the next one was pushed", || site.markers("out").contains(&second));
+    until(WAIT, "the next one was pushed", || site.markers("out").contains(&second));
     assert_eq!(site.markers("out"), [second], "the acknowledged one was tidied away");
     assert_code(&site.archive(ours(), &site.segments[1]), 0);
     // A command that needs every lock is not kept waiting.
-    wait_until("the lock is free again", || site.is_free());
+    until(WAIT, "the lock is free again", || site.is_free());
     assert_code(&stock::newest().engine.run(&site.conf, &["--no-online", "stanza-create"]).unwrap(), 0);
 }
 
@@ -162,7 +154,7 @@ fn np02_a_file_that_changed_after_it_was_pushed_ahead_is_refused() {
     let site = Site::ready();
     assert_code(&site.archive(ours(), &site.segments[0]), 0);
     let second = site.segments[1].clone();
-    wait_until("it was pushed ahead", || site.markers("out").contains(&format!("{second}.ok")));
+    until(WAIT, "it was pushed ahead", || site.markers("out").contains(&format!("{second}.ok")));
     let mut bytes = fs::read(site.wal(&second)).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
@@ -228,7 +220,7 @@ fn segments_fetched_ahead_by_one_are_delivered_by_the_other() {
         let (outcome, delivered) = site.get(first, &site.segments[0], ASYNC);
         assert_code(&outcome, 0);
         assert!(delivered == content(&site.segments[0]));
-        wait_until("the next was fetched", || site.markers("in").contains(&site.segments[1]));
+        until(WAIT, "the next was fetched", || site.markers("in").contains(&site.segments[1]));
         let (outcome, delivered) = site.get(second, &site.segments[1], ASYNC);
         assert_code(&outcome, 0);
         assert!(outcome.text().contains("asynchronously"), "{}", outcome.text());
@@ -241,7 +233,7 @@ fn segments_fetched_ahead_by_one_are_delivered_by_the_other() {
         let (outcome, delivered) = site.get(first, "0000000100000000000000F0", ASYNC);
         assert_code(&outcome, MISSING);
         assert_eq!(delivered, None);
-        wait_until("nobody fetches", || site.is_free());
+        until(WAIT, "nobody fetches", || site.is_free());
     }
 }
 
@@ -261,14 +253,14 @@ fn ge06_ge07_ge13_what_lies_in_the_spool_is_checked() {
         let (outcome, delivered) = site.get(ours(), &first, ASYNC);
         assert_code(&outcome, 0);
         assert!(delivered.as_ref() == Some(&whole));
-        wait_until("nobody fetches", || site.is_free());
+        until(WAIT, "nobody fetches", || site.is_free());
     }
     // A marker of the past is asked about again, even when it is not to be retried.
     user::write_file(&spool.join(format!("{first}.ok")), "").unwrap();
     let (outcome, _) = site.get(ours(), &first, &["--archive-async", "--no-archive-missing-retry"]);
     assert_code(&outcome, 0);
     // While somebody else's background half holds the lock (here nobody's, for ever), the segment is fetched at once.
-    wait_until("nobody fetches", || site.is_free());
+    until(WAIT, "nobody fetches", || site.is_free());
     for name in [&first, &format!("{first}.ok")] {
         fs::remove_file(spool.join(name)).unwrap_or(());
     }
@@ -314,7 +306,7 @@ impl Site {
     #[track_caller]
     fn settle(&self) {
         let mut free = 0;
-        wait_until("nobody fetches", || {
+        until(WAIT, "nobody fetches", || {
             free = if self.is_free() { free + 1 } else { 0 };
             free == 5
         });
@@ -361,8 +353,8 @@ fn one_background_half_stays_with_the_queue_and_goes_when_idle() {
     for (index, name) in names.iter().enumerate() {
         assert!(site.get_ahead(ours(), name).text().contains("asynchronously"), "{name}");
         if index == 0 {
-            wait_until("the queue is full", || site.markers("in") == names[1..5]);
-            wait_until("the lock is free", || site.is_free());
+            until(WAIT, "the queue is full", || site.markers("in") == names[1..5]);
+            until(WAIT, "the lock is free", || site.is_free());
         }
         if index == 11 {
             // Up to here it has met no end.
@@ -370,7 +362,7 @@ fn one_background_half_stays_with_the_queue_and_goes_when_idle() {
         }
         if index == 6 {
             // A recovery that is busy for a while: without a command nothing more is fetched.
-            wait_until("the queue is full again", || site.markers("in") == names[7..11]);
+            until(WAIT, "the queue is full again", || site.markers("in") == names[7..11]);
             std::thread::sleep(Duration::from_millis(100));
             assert_eq!(site.markers("in"), names[7..11]);
             assert!(site.somebody_stays() && site.is_free());
@@ -381,7 +373,7 @@ fn one_background_half_stays_with_the_queue_and_goes_when_idle() {
     assert_code(&outcome, MISSING);
     assert_eq!(delivered, None);
     site.get_ahead(ours(), &names[0]);
-    wait_until("it went", || !site.somebody_stays());
+    until(WAIT, "it went", || !site.somebody_stays());
     assert!(fs::symlink_metadata(site.lock()).is_err(), "and took its lock file with it");
     // What it left is used, and a queue that nobody fills is filled.
     for name in &names[1..8] {
@@ -398,7 +390,7 @@ fn the_original_is_served_by_the_queue_of_one_that_stays() {
         let original = &release.engine;
         let begun = Instant::now();
         site.get_ahead(ours(), &names[0]);
-        wait_until("the queue is full", || site.markers("in").len() >= 3);
+        until(WAIT, "the queue is full", || site.markers("in").len() >= 3);
         assert!(site.somebody_stays());
         for name in &names[1..6] {
             site.get_ahead(original, name);
@@ -412,7 +404,7 @@ fn the_original_is_served_by_the_queue_of_one_that_stays() {
             site.get_ahead(if index % 2 == 0 { original } else { ours() }, name);
         }
         assert!(begun.elapsed() < WAIT, "{}: somebody waited for a lock", original.name());
-        wait_until("it went", || !site.somebody_stays());
+        until(WAIT, "it went", || !site.somebody_stays());
     }
 }
 
@@ -423,10 +415,10 @@ fn ge08_a_killed_background_half_is_not_waited_for() {
     let names = site.archive_many(8);
     site.get_ahead(ours(), &names[0]);
     let coming = site.spool("in.ahead").join("coming");
-    wait_until("it stays", || site.somebody_stays());
+    until(WAIT, "it stays", || site.somebody_stays());
     let process = site.background_process();
     assert!(std::process::Command::new("kill").args(["-KILL", &process]).status().unwrap().success());
-    wait_until("it is gone", || !site.somebody_stays());
+    until(WAIT, "it is gone", || !site.somebody_stays());
     // As if it had been killed a moment earlier.
     user::write_file(&coming, format!("{}\n{}\n", names[1], names[7])).unwrap();
     fs::remove_dir_all(site.spool("in")).unwrap();
@@ -498,5 +490,5 @@ fn pu21_a_repository_that_is_away_for_long_leaves_no_markers_behind() {
     let mut stored = Vec::new();
     files_below(&bucket.join("r/archive/demo/15-1"), &mut stored);
     assert_eq!(stored.len(), site.segments.len());
-    wait_until("no error is left", || site.markers("out").iter().all(|marker| !marker.ends_with(".error")));
+    until(WAIT, "no error is left", || site.markers("out").iter().all(|marker| !marker.ends_with(".error")));
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use pgbr_testkit::postgres::{Cluster, Load, Options, Version};
 use pgbr_testkit::s3::{Bucket, Fault, Rule, S3Server};
+use pgbr_testkit::wait::until;
 use pgbr_testkit::{stock, user};
 
 use crate::wal_site::{MISSING, Site, assert_code, files_below, into_s3, ours};
@@ -35,7 +36,7 @@ impl Engine {
         let mut command = ours().command(&site.conf, &["--log-level-console=detail", "serve"]);
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         let engine = Self { child: command.spawn().unwrap(), log };
-        wait_until("the engine listens", || UnixStream::connect(site.socket()).is_ok());
+        until(WAIT, "the engine listens", || UnixStream::connect(site.socket()).is_ok());
         engine
     }
 
@@ -77,15 +78,6 @@ impl Site {
     }
 }
 
-#[track_caller]
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + WAIT;
-    while !done() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 #[test]
 fn np02_requests_are_answered_by_what_was_done_ahead_while_it_is_the_same_file() {
     let site = Site::with_stanza(1);
@@ -98,7 +90,7 @@ fn np02_requests_are_answered_by_what_was_done_ahead_while_it_is_the_same_file()
     assert!(engine.said().contains(&format!("pushed WAL file '{}'", names[0])), "{}", engine.said());
     // A file that is still being written has a name of its own.
     let is_whole = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "gz");
-    wait_until("the others were pushed ahead", || {
+    until(WAIT, "the others were pushed ahead", || {
         let objects = site.objects();
         objects.len() == names.len() && objects.iter().all(is_whole)
     });
@@ -269,11 +261,11 @@ fn segments_are_fetched_ahead_and_never_those_of_another_timeline() {
     let waiting = site.folder.path().join("backrest/spool/archive/demo/serve");
     let delivered = |name: &str| site.get(ours(), name, &[]).1;
     assert!(delivered(&site.segments[0]) == Some(fs::read(site.wal(&site.segments[0])).unwrap()));
-    wait_until("the next two were fetched", || site.segments[1..].iter().all(|name| waiting.join(name).is_file()));
+    until(WAIT, "the next two were fetched", || site.segments[1..].iter().all(|name| waiting.join(name).is_file()));
     assert!(delivered(&switched) == Some(content));
     // What lies there was damaged meanwhile: it is fetched again.
     assert!(delivered(&site.segments[0]).is_some());
-    wait_until("the next two were fetched", || site.segments[1..].iter().all(|name| waiting.join(name).is_file()));
+    until(WAIT, "the next two were fetched", || site.segments[1..].iter().all(|name| waiting.join(name).is_file()));
     user::write_file(&waiting.join(&name), vec![0; 1024 * 1024]).unwrap();
     assert!(delivered(&name) == Some(fs::read(site.wal(&name)).unwrap()));
     assert!(delivered(&site.segments[2]) == Some(fs::read(site.wal(&site.segments[2])).unwrap()));
@@ -319,7 +311,7 @@ fn np06_pu13_a_server_archives_through_the_engine_and_without_it() {
         let engine = Engine::start(&site);
         cluster.pgbench_init(1).unwrap();
         cluster.pgbench_run(2, Load::Transactions(100)).unwrap();
-        wait_until("the engine was used", || engine.said().contains("pushed WAL file"));
+        until(WAIT, "the engine was used", || engine.said().contains("pushed WAL file"));
         // Killed with requests and files ahead in work.
         drop(engine);
     }
@@ -388,7 +380,7 @@ fn re07_a_full_pipe_does_not_keep_wal_from_the_archive() {
         let mut command = ours().command(&site.conf, &[&format!("--log-level-{level}=detail"), "serve"]);
         command.stdin(Stdio::null()).stdout(pipe.try_clone().unwrap()).stderr(pipe);
         let mut engine = Engine { child: command.spawn().unwrap(), log: PathBuf::new() };
-        wait_until("the engine listens", || UnixStream::connect(site.socket()).is_ok());
+        until(WAIT, "the engine listens", || UnixStream::connect(site.socket()).is_ok());
         let begun = Instant::now();
         for name in &site.segments {
             assert_code(&site.push(ours(), name, &["--archive-timeout=10"]), 0);
@@ -513,7 +505,7 @@ fn a_request_for_the_past_is_not_answered_from_the_present() {
         files_below(&waiting, &mut files);
         files.iter().any(|file| file.ends_with(name))
     };
-    wait_until("the next ones were fetched ahead", || waits(&two) && waits(&three));
+    until(WAIT, "the next ones were fetched ahead", || waits(&two) && waits(&three));
     let (outcome, delivered) = site.get(ours(), &three, &["--repo=1", &before]);
     assert_code(&outcome, MISSING);
     assert!(delivered.is_none());
