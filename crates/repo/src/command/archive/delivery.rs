@@ -9,14 +9,6 @@ use rustix::fs::OFlags;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Names under which the server asks for what it then keeps under another one. It syncs the file and its directory itself when
-/// it does (`durable_rename`), and removes what lies under these names before it asks again (`KeepFileRestoredFromArchive`,
-/// `RestoreArchivedFile` of PostgreSQL's `xlogarchive.c`), so that there they have to outlive no crash.
-const KEPT_BY_SERVER: [&str; 2] = ["RECOVERYXLOG", "RECOVERYHISTORY"];
-
-/// Where they are.
-const WAL_DIRECTORY: &str = "pg_wal";
-
 /// A file beside the destination, removed again unless it is [kept](Delivery::keep).
 #[derive(Debug)]
 pub(super) struct Delivery {
@@ -55,18 +47,14 @@ impl Delivery {
         file.write_all(bytes).map_err(|error| failed(ErrorKind::FileWrite, "write", &self.temporary, &error))
     }
 
-    /// Makes the file durable, unless the server is about to do that, and gives it its name.
+    /// Makes the file durable and gives it its name.
     pub(super) fn keep(mut self) -> Result<()> {
-        let is_durable = !is_kept_by_server(&self.destination);
-        if let Some(file) = self.file.as_ref().filter(|_| is_durable) {
+        if let Some(file) = &self.file {
             file.sync_all().map_err(|error| failed(ErrorKind::FileSync, "sync", &self.temporary, &error))?;
         }
         fs::rename(&self.temporary, &self.destination)
             .map_err(|error| failed(ErrorKind::FileMove, "move into place", &self.destination, &error))?;
         self.file = None;
-        if !is_durable {
-            return Ok(());
-        }
         let directory = self.destination.parent().filter(|path| !path.as_os_str().is_empty());
         let directory = directory.unwrap_or(Path::new("."));
         File::open(directory)
@@ -82,12 +70,6 @@ impl Drop for Delivery {
             drop(fs::remove_file(&self.temporary));
         }
     }
-}
-
-fn is_kept_by_server(destination: &Path) -> bool {
-    let directory = destination.parent().and_then(Path::file_name);
-    directory.is_some_and(|name| name == WAL_DIRECTORY)
-        && destination.file_name().is_some_and(|name| KEPT_BY_SERVER.iter().any(|kept| name == *kept))
 }
 
 fn failed(kind: ErrorKind, verb: &str, path: &Path, error: &io::Error) -> Error {
@@ -113,21 +95,6 @@ mod tests {
         delivery.keep().unwrap();
         assert_eq!(fs::read(&destination).unwrap(), b"whole");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn only_what_the_server_syncs_itself_is_not_synced() {
-        for (destination, expected) in [
-            ("/data/pg_wal/RECOVERYXLOG", true),
-            ("pg_wal/RECOVERYHISTORY", true),
-            // By hand, for pg_rewind, into the spool.
-            ("/tmp/RECOVERYXLOG", false),
-            ("/data/pg_wal/000000010000000000000001", false),
-            ("/spool/archive/demo/in/000000010000000000000001", false),
-            ("RECOVERYXLOG", false),
-        ] {
-            assert_eq!(is_kept_by_server(Path::new(destination)), expected, "{destination}");
-        }
     }
 
     #[test]
