@@ -135,3 +135,32 @@ fn bk26_wal_without_full_pages_is_refused() {
     wait_for_replay(&scene.primary, &scene.standby);
     fails(&scene.standby_conf, &BACKUP, 57, &["full_page_writes=off"]);
 }
+
+/// The standby has replayed the position where the checkpoint of the backup began, and the record of that checkpoint,
+/// which it needs for one of its own, comes to it only later.
+#[test]
+fn bk26_a_checkpoint_that_is_replayed_late_is_waited_for() {
+    let scene = Scene::new(Version::V16, 0, &[("compress-type", "lz4")]);
+    // The checkpoint lasts for 6 seconds or so, and the standby follows 2 seconds behind.
+    configure(
+        &scene.primary,
+        &["checkpoint_timeout = '30s'", "checkpoint_completion_target = 0.2", "max_wal_size = '4GB'"],
+    );
+    configure(&scene.standby, &["recovery_min_apply_delay = '2s'"]);
+    let mut both = scene.standby_conf.clone();
+    both.cluster_at(2, &scene.primary).unwrap();
+    let arguments = ["backup", "--type=full", "--no-start-fast", "--backup-standby=y", "--archive-timeout=20"];
+    let backed = scene.under_load(12, || pgbr::engine().ok(&both, &arguments).unwrap().stdout);
+    assert!(backed.contains("replay on the standby reached"), "{backed}");
+    configure(&scene.standby, &["recovery_min_apply_delay = '0'"]);
+    scene.archive_all();
+    verifies(stock::newest(), &scene.primary_conf);
+    assert_eq!(scene.restored(&pgbr::engine(), &[]), rows(&scene.primary));
+}
+
+fn configure(cluster: &Cluster, settings: &[&str]) {
+    for setting in settings {
+        cluster.sql(&format!("ALTER SYSTEM SET {setting}")).unwrap();
+    }
+    cluster.sql("SELECT pg_reload_conf()").unwrap();
+}

@@ -38,8 +38,7 @@ pub(super) async fn catch_up(
     context.info(format!("wait for replay on the standby to reach {lsn}"));
     let timeout = options.archive_timeout;
     wait_for_replay(standby, lsn, timeout).await?;
-    standby.database.checkpoint().await?;
-    wait_for_checkpoint(standby, lsn, timeout).await?;
+    checkpoint_at(standby, lsn, timeout).await?;
     check_timeline(standby, cluster.control.timeline(), options).await?;
     context.info(format!("replay on the standby reached {lsn}"));
     Ok(())
@@ -90,9 +89,16 @@ async fn wait_for_replay(standby: Standby<'_>, lsn: Lsn, timeout: Duration) -> R
     }
 }
 
-async fn wait_for_checkpoint(standby: Standby<'_>, lsn: Lsn, timeout: Duration) -> Result<()> {
+/// Asks for checkpoints until one of the standby holds all that came before `lsn`.
+///
+/// One request is not enough: a standby can only repeat a checkpoint of its primary, and the record of the one that the
+/// backup began with comes after `lsn`, the position where that checkpoint began. A standby that has replayed the first
+/// and not yet the second would do nothing now, and nothing later either. (The original asks once, and may time out.)
+async fn checkpoint_at(standby: Standby<'_>, lsn: Lsn, timeout: Duration) -> Result<()> {
     let deadline = Instant::now() + timeout;
+    let (mut pause, pause_max) = PAUSE;
     loop {
+        standby.database.checkpoint().await?;
         let checkpoint = standby.database.control_checkpoint().await?.lsn;
         if checkpoint >= lsn {
             return Ok(());
@@ -101,7 +107,8 @@ async fn wait_for_checkpoint(standby: Standby<'_>, lsn: Lsn, timeout: Duration) 
             let message = format!("timeout before standby checkpoint lsn reached {lsn} - only reached {checkpoint}");
             return Err(Error::new(ErrorKind::ArchiveTimeout, message));
         }
-        tokio::time::sleep(PAUSE.0).await;
+        tokio::time::sleep(pause).await;
+        pause = pause.saturating_mul(2).min(pause_max);
     }
 }
 
