@@ -72,6 +72,11 @@ impl World {
         WalSource::new(&self.segments[place]).unwrap()
     }
 
+    fn status(&self, place: usize, state: &str) -> PathBuf {
+        let name = self.segments[place].file_name().unwrap().to_str().unwrap();
+        self.segments[place].with_file_name(format!("archive_status/{name}.{state}"))
+    }
+
     fn requests(&self) -> u64 {
         self.store.requests().values().sum()
     }
@@ -79,6 +84,8 @@ impl World {
     /// Asks for the first, and waits until something is so.
     async fn push_first_until(&self, what: &str, is_so: impl Fn() -> bool) {
         self.pusher.push(&self.source(0)).await.unwrap();
+        // As PostgreSQL does: else it would be pushed ahead again as soon as the second is asked for.
+        fs::rename(self.status(0, "ready"), self.status(0, "done")).unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         while !is_so() {
             assert!(Instant::now() < deadline, "{what}");

@@ -11,6 +11,7 @@ pub mod grpc;
 pub mod lock;
 pub mod musl;
 pub mod pgbackrest;
+mod pip;
 pub mod postgresql;
 pub mod readers;
 
