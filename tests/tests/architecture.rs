@@ -8,10 +8,10 @@ const LAYERS: [(&str, &[&str]); 10] = [
     ("postgres", &[]),
     ("format", &["postgres", "storage"]),
     ("filter", &["postgres", "format", "clock"]),
-    ("storage", &["clock"]),
+    ("storage", &["clock", "workers"]),
     ("pgdata", &["postgres", "clock"]),
     ("db", &["postgres"]),
-    ("transfer", &["filter", "storage", "error", "progress"]),
+    ("transfer", &["filter", "storage", "error", "progress", "workers"]),
     ("repository", &["postgres", "format", "filter", "storage", "transfer", "clock", "error", "progress"]),
     (
         "command",
@@ -27,6 +27,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
             "clock",
             "error",
             "progress",
+            "workers",
         ],
     ),
     ("resident", &["postgres", "format", "repository", "command", "clock", "error", "progress"]),
@@ -161,6 +162,19 @@ fn nothing_banned_is_shipped() {
                         wrong.push(format!("{name}:{number}: {banned}: {reason}"));
                     }
                 }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_blocking_thread_of_the_engine_is_counted() {
+    let mut wrong = Vec::new();
+    for (name, text) in sources("crates/repo/src") {
+        for (number, line) in code(&text) {
+            if line.contains("task::spawn_blocking") && name != "crates/repo/src/workers.rs" {
+                wrong.push(format!("{name}:{number}: nobody waits for this thread: see workers.rs"));
             }
         }
     }

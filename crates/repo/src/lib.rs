@@ -39,3 +39,5 @@ pub mod resident;
 pub mod storage;
 #[cfg(not(fuzzing))]
 pub mod transfer;
+#[cfg_attr(fuzzing, allow(dead_code))]
+mod workers;

@@ -2,14 +2,23 @@
 //! for what it reports.
 
 use std::fmt::Debug;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::FutureExt;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Random};
 use crate::error::{Error, ErrorKind};
 use crate::filter::Codecs;
 use crate::transfer::Budget;
+use crate::workers::{Workers, spawn_blocking};
+
+/// How long a command that ends waits for threads that it has told to stop: one may be in a call of the system.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How important a message is; the levels of pgBackRest's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,6 +109,54 @@ impl Context {
     }
 }
 
+/// The life of a command, or of a part of it: it ends when every thread that was begun in it has ended. One that fails
+/// drops transfers that run, whose threads would read, compress and write on, with memory that counts as free.
+#[derive(Debug)]
+pub(crate) struct Scope {
+    context: Context,
+    workers: Workers,
+}
+
+impl Scope {
+    /// A scope within `context`.
+    pub(crate) fn new(context: &Context) -> Self {
+        let context = Context { cancel: context.cancel.child_token(), ..context.clone() };
+        Self { context, workers: Workers::new() }
+    }
+
+    /// The context of what runs in the scope: it is to stop when the scope ends.
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Runs `work`, and returns when no thread is left of it.
+    pub(crate) async fn run<T>(&self, work: impl Future<Output = T>) -> T {
+        let stop = self.context.cancel.clone().drop_guard();
+        let ended = AssertUnwindSafe(self.workers.count(Box::pin(work))).catch_unwind().await;
+        drop(stop);
+        if !self.workers.idle(STOP_WAIT_MAX).await {
+            self.context.warn("a thread does not end: it may still read or write");
+        }
+        ended.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+/// Runs `work` on a blocking thread.
+///
+/// # Errors
+/// Its own.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    spawn_blocking(work).await.map_err(worker_failed)?
+}
+
+/// The error of a thread that came to no end: it panicked, or the process ends.
+#[expect(clippy::needless_pass_by_value, reason = "it is mapped over results")]
+pub(crate) fn worker_failed(end: JoinError) -> Error {
+    Error::new(ErrorKind::Unknown, format!("a worker failed: {end}"))
+}
+
 /// The error of a command that was asked to stop.
 pub(crate) fn cancelled() -> Error {
     Error::new(ErrorKind::Term, "terminated before it was done")
@@ -122,7 +179,71 @@ pub fn size_text(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::size_text;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::clock::{SystemClock, SystemRandom};
+    use crate::transfer::run_jobs;
+
+    fn context() -> Context {
+        Context {
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+            budget: Budget::new(1 << 20),
+            codecs: Codecs::new(1),
+            cancel: CancellationToken::new(),
+            reporter: Arc::new(Silent),
+        }
+    }
+
+    /// Threads that end when they are told to, and what does the telling: a failure, a signal, a panic.
+    #[tokio::test]
+    async fn no_thread_outlives_its_scope_and_the_reason_of_the_end_is_kept() {
+        for reason in ["failure", "signal", "panic"] {
+            let (context, live) = (context(), Arc::new(AtomicUsize::new(0)));
+            let scope = Scope::new(&context);
+            let (context, scope, live) = (&context, &scope, &live);
+            let job = |_: usize, place: usize| async move {
+                if place == 1 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    match reason {
+                        "failure" => return Err(Error::new(ErrorKind::FileRead, "damaged")),
+                        "signal" => context.cancel.cancel(),
+                        _ => panic!("a mistake of ours"),
+                    }
+                }
+                let (live, cancel) = (Arc::clone(live), scope.context().cancel.clone());
+                let working = move || {
+                    live.fetch_add(1, Ordering::SeqCst);
+                    while !cancel.is_cancelled() {
+                        thread::sleep(Duration::from_millis(10));
+                    }
+                    thread::sleep(Duration::from_millis(50));
+                    live.fetch_sub(1, Ordering::SeqCst);
+                };
+                spawn_blocking(working).await.map_err(|_| cancelled())
+            };
+            let jobs = run_jobs(0..3, 3, job, |_, ()| Ok(()));
+            let stopped = scope.context().cancel.cancelled();
+            let work = async {
+                tokio::select! {
+                    biased;
+                    () = stopped => Err(cancelled()),
+                    done = jobs => done,
+                }
+            };
+            let ended = AssertUnwindSafe(scope.run(work)).catch_unwind().await;
+            assert_eq!(live.load(Ordering::SeqCst), 0, "{reason}");
+            match (reason, ended) {
+                ("failure", Ok(Err(error))) => assert_eq!(error.kind(), ErrorKind::FileRead),
+                ("signal", Ok(Err(error))) => assert_eq!(error.kind(), ErrorKind::Term),
+                ("panic", Err(_)) => {}
+                (_, ended) => panic!("{reason}: {:?}", ended.ok()),
+            }
+            assert_eq!(context.cancel.is_cancelled(), reason == "signal");
+        }
+    }
 
     #[test]
     fn sizes_read_as_the_original_prints_them() {

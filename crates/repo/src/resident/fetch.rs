@@ -18,7 +18,7 @@ use crate::command::archive::spool::FileIdentity;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::ArchiveId;
 use crate::postgres::{WalFileName, WalSegmentName, WalSegmentSize};
-use crate::progress::Context;
+use crate::progress::{Context, blocking};
 use crate::repository::{RepoIndex, Repository};
 
 /// How long archive.info is believed.
@@ -242,9 +242,4 @@ fn create(directory: &Path) -> Result<()> {
 
 fn not_fetched() -> Error {
     Error::new(ErrorKind::FileMissing, "not fetched")
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let worked = tokio::task::spawn_blocking(work).await;
-    worked.map_err(|panic| Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}")))?
 }

@@ -8,8 +8,8 @@ use crate::command::archive::push::{PushOptions, Pushed};
 use crate::command::archive::push_ahead::SETTLING;
 use crate::command::archive::spool::FileIdentity;
 use crate::command::archive::{Targets, WalSource, ready_files};
-use crate::error::{Error, ErrorKind, Result};
-use crate::progress::Context;
+use crate::error::Result;
+use crate::progress::{Context, blocking};
 use crate::repository::WritableRepository;
 
 /// Files that may be pushed before they are asked for. They hold no memory; this bounds what a restart would push again.
@@ -102,7 +102,7 @@ impl Pusher {
         drop(tokio::spawn(async move {
             let wal = directory.clone();
             // A directory that cannot be listed is no reason to fail: what is asked for is pushed without it.
-            let Ok(Ok(ready)) = tokio::task::spawn_blocking(move || ready_files(&wal)).await else { return };
+            let Ok(ready) = blocking(move || ready_files(&wal)).await else { return };
             pusher.jobs.retain(|name, job| {
                 job.reason == Reason::Asked || !job.is_done() || ready.iter().any(|other| other == name)
             });
@@ -162,6 +162,5 @@ async fn is_same(done: &Done, source: &WalSource) -> Result<bool> {
 
 async fn identity_of(path: &Path) -> Result<FileIdentity> {
     let path: PathBuf = path.to_owned();
-    let looked = tokio::task::spawn_blocking(move || FileIdentity::of(&path)).await;
-    looked.map_err(|panic| Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}")))?
+    blocking(move || FileIdentity::of(&path)).await
 }

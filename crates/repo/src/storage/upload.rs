@@ -10,6 +10,7 @@ use super::{
     Condition, Durability, ErrorClass, ObjectInfo, Operation, PartTag, Storage, StorageError, StoragePath, UploadId,
     UploadPart,
 };
+use crate::workers::same_workers;
 
 /// The first allocation of the buffer: most objects of a small cluster are smaller than a part.
 const BUFFER_START_BYTES: usize = 64 * 1024;
@@ -125,7 +126,8 @@ impl Uploader {
         parts.sent_bytes = parts.sent_bytes.saturating_add(part.body.len() as u64);
         parts.next_number = parts.next_number.saturating_add(1);
         let (storage, path, upload) = (Arc::clone(&self.storage), self.path.clone(), parts.upload.clone());
-        parts.in_flight = Some(task::spawn(async move { storage.upload_part(&path, &upload, part).await }));
+        let sending = async move { storage.upload_part(&path, &upload, part).await };
+        parts.in_flight = Some(task::spawn(same_workers(sending)));
         Ok(())
     }
 
@@ -193,12 +195,12 @@ impl Drop for Uploader {
         // A cancelled backup drops many uploads at once; what this cannot reach is left to remove_stale_uploads.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let (storage, path) = (Arc::clone(&self.storage), mem::take(&mut self.path));
-            let _detached = runtime.spawn(async move {
+            let _detached = runtime.spawn(same_workers(async move {
                 if let Some(in_flight) = parts.in_flight {
                     let _cancelled = in_flight.await;
                 }
                 let _unreported = storage.upload_abort(&path, &parts.upload).await;
-            });
+            }));
         }
     }
 }

@@ -14,9 +14,9 @@ pub struct Budget {
     units_total: u32,
 }
 
-/// A part of the budget, given back when dropped.
-#[derive(Debug)]
-pub struct Reservation(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+/// A part of the budget, given back when it and its clones are dropped: each half of a transfer holds one.
+#[derive(Debug, Clone)]
+pub struct Reservation(#[expect(dead_code, reason = "held for its drop")] Arc<OwnedSemaphorePermit>);
 
 impl Budget {
     /// A budget of `bytes`, at least 1 MiB.
@@ -30,7 +30,7 @@ impl Budget {
     pub async fn reserve(&self, bytes: usize) -> Reservation {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES)).unwrap_or(u32::MAX).min(self.units_total);
         match Arc::clone(&self.units).acquire_many_owned(units).await {
-            Ok(permit) => Reservation(permit),
+            Ok(permit) => Reservation(Arc::new(permit)),
             Err(_) => unreachable!("the semaphore is never closed"),
         }
     }

@@ -1,6 +1,8 @@
 //! [`load`]: the bytes of an object, or of a part of one, go to a synchronous job.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
@@ -8,7 +10,9 @@ use tokio::sync::mpsc;
 
 use super::{Budget, PIECE_BYTES, QUEUE_PIECES};
 use crate::error::{Error, ErrorKind};
-use crate::storage::{ByteRange, ObjectInfo, ObjectVersion, Storage, StorageError, StoragePath};
+use crate::progress::worker_failed;
+use crate::storage::{ByteRange, ErrorClass, ObjectInfo, ObjectVersion, Operation, Storage, StorageError, StoragePath};
+use crate::workers::spawn_blocking;
 
 /// What a load holds at most beside the job's own memory: the queue, the piece at each end and the connection's.
 pub const LOAD_BYTES_MAX: usize = (QUEUE_PIECES + 4) * PIECE_BYTES;
@@ -17,8 +21,11 @@ pub const LOAD_BYTES_MAX: usize = (QUEUE_PIECES + 4) * PIECE_BYTES;
 #[derive(Debug)]
 pub struct PieceReader {
     object: ObjectInfo,
+    path: StoragePath,
     rest: Bytes,
     queue: mpsc::Receiver<Result<Bytes, StorageError>>,
+    /// Whether everything was put into the queue. A queue that ends without it is no end of the object.
+    is_whole: Arc<AtomicBool>,
 }
 
 impl PieceReader {
@@ -30,11 +37,15 @@ impl PieceReader {
     /// The next piece, at most `bytes_max` of it; `None` at the end of the range.
     ///
     /// # Errors
-    /// The storage error that ended the stream.
+    /// The storage error that ended the stream, or that nobody waits for the read any more.
     pub fn next(&mut self, bytes_max: usize) -> Result<Option<Bytes>, StorageError> {
         while self.rest.is_empty() {
             match self.queue.blocking_recv() {
-                None => return Ok(None),
+                None if self.is_whole.load(Ordering::Acquire) => return Ok(None),
+                None => {
+                    let what = "the read was given up before its end";
+                    return Err(StorageError::new(ErrorClass::Permanent, Operation::Read, &self.path, what));
+                }
                 Some(piece) => self.rest = piece?,
             }
         }
@@ -107,9 +118,20 @@ where
     let reservation = budget.reserve(LOAD_BYTES_MAX).await;
     let mut read = storage.read(path, range, pin).await?;
     let (sender, queue) = mpsc::channel(QUEUE_PIECES);
-    let mut reader = PieceReader { object: read.info, rest: Bytes::new(), queue };
-    let worker = tokio::task::spawn_blocking(move || job(&mut reader));
-    while let Some(piece) = read.body.next().await {
+    let is_whole = Arc::new(AtomicBool::new(false));
+    let (path, ended) = (path.clone(), Arc::clone(&is_whole));
+    let mut reader = PieceReader { object: read.info, path, rest: Bytes::new(), queue, is_whole };
+    // The thread may outlive this future for a moment, and holds its memory as long as it works.
+    let held = reservation.clone();
+    let worker = spawn_blocking(move || {
+        let _held = held;
+        job(&mut reader)
+    });
+    loop {
+        let Some(piece) = read.body.next().await else {
+            ended.store(true, Ordering::Release);
+            break;
+        };
         let failed = piece.is_err();
         // A job that needs no more has dropped its end.
         if sender.send(piece).await.is_err() || failed {
@@ -118,7 +140,7 @@ where
     }
     drop(sender);
     drop(read.body);
-    let worked = worker.await.map_err(|panic| Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}")))?;
+    let worked = worker.await.map_err(worker_failed)?;
     drop(reservation);
     worked
 }

@@ -10,9 +10,11 @@ use futures_util::StreamExt;
 
 use super::load::LOAD_BYTES_MAX;
 use super::store::{StoreTarget, Stored};
-use super::{Budget, PIECE_BYTES};
-use crate::error::{Error, ErrorKind};
+use super::{Budget, PIECE_BYTES, Reservation};
+use crate::error::Error;
+use crate::progress::worker_failed;
 use crate::storage::{ByteRange, Storage, StoragePath, Uploader};
+use crate::workers::spawn_blocking;
 
 /// What a step should work on: two or three milliseconds of a filter chain, beside which a change of threads is nothing.
 pub const STEP_BYTES: usize = 1024 * 1024;
@@ -32,7 +34,7 @@ where
     let mut uploader = Uploader::new(target.storage, target.path, target.condition, target.durability);
     let mut step = step;
     let result = loop {
-        let made = run_step(move || {
+        let made = run_step(&reservation, move || {
             let mut pieces = Vec::new();
             let outcome = step(&mut pieces);
             (step, outcome.map(|result| (pieces, result)))
@@ -106,11 +108,11 @@ pub async fn load_steps<J: LoadSteps>(
         pieces.push(piece);
         if held_bytes >= STEP_LOAD_BYTES {
             held_bytes = 0;
-            job = run_step(step_of(job, std::mem::take(&mut pieces))).await??;
+            job = run_step(&reservation, step_of(job, std::mem::take(&mut pieces))).await??;
         }
     }
     drop(read.body);
-    let result = run_step(move || {
+    let result = run_step(&reservation, move || {
         if !pieces.is_empty() {
             job.step(pieces)?;
         }
@@ -131,9 +133,18 @@ fn step_of<J: LoadSteps>(mut job: J, pieces: Vec<Bytes>) -> impl FnOnce() -> Res
     }
 }
 
-async fn run_step<T: Send + 'static>(step: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    let worked = tokio::task::spawn_blocking(step).await;
-    worked.map_err(|panic| Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}")))
+async fn run_step<T: Send + 'static>(
+    reservation: &Reservation,
+    step: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    // The thread may outlive the future for a moment, and holds its memory as long as it works.
+    let held = reservation.clone();
+    let worked = spawn_blocking(move || {
+        let _held = held;
+        step()
+    });
+    let worked = worked.await;
+    worked.map_err(worker_failed)
 }
 
 #[cfg(test)]
@@ -142,6 +153,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::error::ErrorKind;
     use crate::storage::{Condition, Durability, LocalStorage, StorageExt};
 
     struct Gather(Vec<u8>);

@@ -9,8 +9,9 @@ use super::budget::Reservation;
 use super::{Budget, PIECE_BYTES, QUEUE_PIECES};
 use crate::error::{Error, ErrorKind};
 use crate::filter::SinkClosed;
-use crate::progress::cancelled;
+use crate::progress::{cancelled, worker_failed};
 use crate::storage::{Condition, Durability, ObjectInfo, Storage, StorageError, StoragePath, Uploader};
+use crate::workers::spawn_blocking;
 
 /// The end of the queue at the job: collects what it writes into pieces.
 #[derive(Debug)]
@@ -129,7 +130,10 @@ where
     F: FnOnce(&mut PieceWriter) -> Result<T, Error> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(QUEUE_PIECES);
-    let worker = tokio::task::spawn_blocking(move || {
+    // The thread may outlive this future for a moment, and holds its memory as long as it works.
+    let held = reservation.clone();
+    let worker = spawn_blocking(move || {
+        let _held = held;
         let mut writer = PieceWriter::new(sender);
         let result = job(&mut writer)?;
         writer.flush().map_err(|_| cancelled())?;
@@ -137,7 +141,7 @@ where
     });
     let uploader = Uploader::new(target.storage, target.path, target.condition, target.durability);
     let uploaded = upload(uploader, receiver).await;
-    let worked = worker.await.map_err(|panic| Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}")))?;
+    let worked = worker.await.map_err(worker_failed)?;
     let stored = finish(uploaded, worked, target.keep_empty).await;
     drop(reservation);
     stored

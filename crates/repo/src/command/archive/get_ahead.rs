@@ -17,7 +17,7 @@ use super::source::read_full;
 use super::spool::{OK, Spool};
 use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{WalFileName, WalHeader, WalSegmentName, WalSegmentSize};
-use crate::progress::{Context, Level};
+use crate::progress::{Context, Level, Scope};
 use crate::repository::Repository;
 use crate::transfer;
 
@@ -132,6 +132,16 @@ pub enum Round {
     Ended,
 }
 
+/// How far a round came.
+enum Fetched {
+    /// To its end.
+    All,
+    /// To this one, which no repository has.
+    Missing(WalSegmentName),
+    /// To this one.
+    Failed(WalSegmentName, Error),
+}
+
 /// The background half, with what it knows of the repositories.
 #[derive(Debug)]
 pub struct GetAhead<'a> {
@@ -187,11 +197,32 @@ impl<'a> GetAhead<'a> {
         self.rounds = self.rounds.saturating_add(1);
         self.look_for(segments, last).await;
         let this = &*self;
-        // Until the first that is missing: what follows may be another cluster's, or come later.
+        // What is given up behind the first that is missing has ended before that is said.
+        let scope = Scope::new(context);
+        match scope.run(this.fetch(segments, last, &announce, scope.context())).await? {
+            Fetched::All => Ok(Round::Done),
+            Fetched::Missing(segment) if is_first => this.note_missing(segment),
+            Fetched::Failed(segment, error) if is_first => {
+                this.spool.write_error(Some(&segment.to_string()), error.kind().code(), error.message())?;
+                Ok(Round::Ended)
+            }
+            Fetched::Missing(_) | Fetched::Failed(..) => Ok(Round::Ended),
+        }
+    }
+
+    /// Fetches until the first segment that is missing or cannot be had: what follows a missing one may be another
+    /// cluster's, or come later; what follows another is of no use before it.
+    async fn fetch(
+        &self,
+        segments: &[WalSegmentName],
+        last: WalSegmentName,
+        announce: &(dyn Fn(Option<WalSegmentName>) -> Result<()> + Sync),
+        context: &Context,
+    ) -> Result<Fetched> {
         let mut running = std::pin::pin!(
             stream::iter(segments)
-                .map(|segment| async move { (*segment, this.fetch_one(*segment, context).await) })
-                .buffered(this.options.workers.max(1))
+                .map(|segment| async move { (*segment, self.fetch_one(*segment, context).await) })
+                .buffered(self.options.workers.max(1))
         );
         while let Some((segment, got)) = running.next().await {
             context.check_cancelled()?;
@@ -199,26 +230,22 @@ impl<'a> GetAhead<'a> {
                 Ok(Got::Found { repository, archive_id }) => {
                     let text = format!("found {segment} in the {repository}: {archive_id} archive");
                     context.reporter.message(Level::Detail, 1, &text);
-                    announce(segment.next(this.options.segment_size).filter(|next| *next <= last))?;
+                    announce(segment.next(self.options.segment_size).filter(|next| *next <= last))?;
                 }
                 Ok(Got::Missing { .. }) => {
                     context.detail(format!("unable to find {segment} in the archive"));
-                    // The last act: who waits for it may start the next background process at once.
-                    return if is_first { this.note_missing(segment) } else { Ok(Round::Ended) };
+                    return Ok(Fetched::Missing(segment));
                 }
                 Err(error) => {
                     context.reporter.message(Level::Warn, 1, &error.listed());
-                    if is_first {
-                        this.spool.write_error(Some(&segment.to_string()), error.kind().code(), error.message())?;
-                    }
-                    // Nothing behind it is of use before this one is.
-                    return Ok(Round::Ended);
+                    return Ok(Fetched::Failed(segment, error));
                 }
             }
         }
-        Ok(Round::Done)
+        Ok(Fetched::All)
     }
 
+    /// The last act of a round: who waits for it may start the next background process at once.
     fn note_missing(&self, segment: WalSegmentName) -> Result<Round> {
         self.spool.write_ok(&segment.to_string(), &[])?;
         Ok(Round::Ended)

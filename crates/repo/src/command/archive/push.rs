@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::{self, BoxFuture};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::ClusterIdentity;
@@ -25,10 +24,11 @@ use crate::filter::order::{self, StoreSpec};
 use crate::filter::{Chain, Codecs, Compression, Digest, FilterError, Form, Passphrase, SealChain, SinkClosed};
 use crate::format::WalObjectName;
 use crate::postgres::WalFileName;
-use crate::progress::Context;
+use crate::progress::{Context, Scope, worker_failed};
 use crate::repository::{Archive, ArchivedFile, WritableRepository};
 use crate::storage::{Condition, Durability, ErrorClass, Storage, StoragePath};
 use crate::transfer::{self, StoreTarget};
+use crate::workers::{Worker, spawn_blocking};
 
 /// Settings of a push.
 #[derive(Debug, Clone)]
@@ -65,7 +65,10 @@ pub fn push<'a>(
     options: &'a PushOptions,
     context: &'a Context,
 ) -> BoxFuture<'a, Result<Pushed>> {
-    Box::pin(load_and_push(repositories, source, options, context))
+    Box::pin(async move {
+        let scope = Scope::new(context);
+        scope.run(load_and_push(repositories, source, options, scope.context())).await
+    })
 }
 
 async fn load_and_push(
@@ -75,14 +78,8 @@ async fn load_and_push(
     context: &Context,
 ) -> Result<Pushed> {
     let reading = start_reading(source, options, context);
-    match PushTargets::load(repositories, options.cluster, context).await {
-        Ok(targets) => push_read(&targets, source, reading, options, context).await,
-        Err(error) => {
-            // Without this the blocking thread would outlive the call.
-            drop(reading.await);
-            Err(error)
-        }
-    }
+    let targets = PushTargets::load(repositories, options.cluster, context).await?;
+    push_read(&targets, source, reading, options, context).await
 }
 
 /// [`push`] to targets that were loaded before, for a process that archives many files.
@@ -98,7 +95,7 @@ pub async fn push_to(
     push_read(targets, source, start_reading(source, options, context), options, context).await
 }
 
-type Reading = JoinHandle<Result<Prepared>>;
+type Reading = Worker<Result<Prepared>>;
 
 fn start_reading(source: &WalSource, options: &PushOptions, context: &Context) -> Reading {
     let prepare = PrepareOptions {
@@ -107,7 +104,7 @@ fn start_reading(source: &WalSource, options: &PushOptions, context: &Context) -
         codecs: context.codecs.clone(),
     };
     let (file, random) = (source.clone(), Arc::clone(&context.random));
-    tokio::task::spawn_blocking(move || source::prepare(&file, &prepare, random.as_ref()))
+    spawn_blocking(move || source::prepare(&file, &prepare, random.as_ref()))
 }
 
 async fn push_read(
@@ -120,7 +117,7 @@ async fn push_read(
     // The archives are looked at while the source is still being read and compressed: that takes its name alone.
     let looks = future::join_all(targets.archives.iter().map(|archive| conflict::look(archive, source.name)));
     let (found, prepared) = future::join(looks, reading).await;
-    let prepared = prepared.map_err(|panic| Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}")))??;
+    let prepared = prepared.map_err(worker_failed)??;
     if let Some(writer) = prepared.writer {
         check_writer(source, writer, targets.cluster)?;
     }

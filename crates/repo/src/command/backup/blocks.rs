@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use super::file::{Copied, Copier, Source, encode_failed, fill};
+use super::file::{Copied, Copier, Source, encode_failed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::block_incr::{BlockIncr, BlockIncrError, BlockIncrReport, BlockIncrSpec};
 use crate::format::block_map::{BlockGeometry, BlockMap, BlockMapFacts};
@@ -151,7 +151,7 @@ impl Copier {
         let mut incr = BlockIncr::new(spec, prior, &self.codecs, self.random.clone());
         let mut sink = |piece: &[u8]| out.write(piece);
         loop {
-            let filled = fill(file, buffer)?;
+            let filled = self.fill(file, buffer)?;
             let plain = buffer.get(..filled).unwrap_or_default();
             let written = match filled == buffer.len() && self.idle.any() {
                 true => incr.write_beside(plain, &mut sink),

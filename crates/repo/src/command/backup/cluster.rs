@@ -13,7 +13,7 @@ use crate::pgdata::{
 };
 use crate::postgres::control_file::ControlFileError;
 use crate::postgres::{ControlFile, DataLayout, PgVersion};
-use crate::progress::Context;
+use crate::progress::{Context, blocking};
 
 /// Tries to see the clock of the server advance to the next second.
 const CLOCK_TRIES: u32 = 3;
@@ -146,10 +146,4 @@ pub(super) async fn end_of_second_s(database: Option<&dyn Database>, context: &C
     }
     let message = format!("PostgreSQL clock has not advanced to the next second after {CLOCK_TRIES} tries");
     Err(Error::new(ErrorKind::Kernel, message))
-}
-
-/// Runs `work` on a blocking thread.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let worked = tokio::task::spawn_blocking(work).await;
-    worked.map_err(|panic| Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}")))?
 }

@@ -1,6 +1,6 @@
 //! Whether a file is still what the prior backup has, by its checksum: before it is encoded for nothing. Blocking.
 
-use super::file::{BUFFER_BYTES, Copied, Copier, Source, SourceRead, fill};
+use super::file::{BUFFER_BYTES, Copied, Copier, Source, SourceRead};
 use crate::error::Result;
 use crate::filter::{Digest, Hasher};
 use crate::pgdata::SourceFile;
@@ -53,19 +53,19 @@ impl Copier {
             SourceRead::Control => Some(Digest::of(&self.read_control()?)),
             SourceRead::Plain(limit) => match SourceFile::open(&self.roots, &source.name, limit)? {
                 None => None,
-                Some(mut file) => Some(digest(&mut file, buffer)?),
+                Some(mut file) => Some(self.digest(&mut file, buffer)?),
             },
         })
     }
-}
 
-fn digest(file: &mut SourceFile, buffer: &mut [u8]) -> Result<Digest> {
-    let mut hasher = Hasher::default();
-    loop {
-        let filled = fill(file, buffer)?;
-        hasher.observe(buffer.get(..filled).unwrap_or_default());
-        if filled < buffer.len() {
-            return Ok(hasher.digest());
+    fn digest(&self, file: &mut SourceFile, buffer: &mut [u8]) -> Result<Digest> {
+        let mut hasher = Hasher::default();
+        loop {
+            let filled = self.fill(file, buffer)?;
+            hasher.observe(buffer.get(..filled).unwrap_or_default());
+            if filled < buffer.len() {
+                return Ok(hasher.digest());
+            }
         }
     }
 }

@@ -16,8 +16,9 @@ use crate::format::manifest::{PageChecksums, PageRange};
 use crate::format::{Checksum, CompressType};
 use crate::pgdata::{DataRoots, DisplayPath, ReadLimit, SourceFile};
 use crate::postgres::{ControlFile, PgVersion};
-use crate::progress::Reporter;
+use crate::progress::{Reporter, cancelled};
 use crate::transfer::PieceWriter;
+use tokio_util::sync::CancellationToken;
 
 /// A file up to this size is read whole before it is encoded, which is quicker for gz; larger ones stream through a
 /// buffer of this size. One buffer for each transfer.
@@ -44,6 +45,8 @@ pub(super) struct Copier {
     pub(super) stores_empty: bool,
     /// Hears of prior maps that cannot be used.
     pub(super) reporter: Arc<dyn Reporter>,
+    /// Ends the work.
+    pub(super) cancel: CancellationToken,
     /// Who could help with a large file.
     pub(super) idle: IdleWorkers,
 }
@@ -145,6 +148,25 @@ impl Copier {
         }
     }
 
+    /// Reads until the buffer is full or the file ends.
+    ///
+    /// # Errors
+    /// When it cannot be read, and [`ErrorKind::Term`] when the command is to stop: a file that needs no bytes in the
+    /// repository, or few, would not notice that nobody takes them.
+    pub(super) fn fill(&self, file: &mut SourceFile, buffer: &mut [u8]) -> Result<usize> {
+        if self.cancel.is_cancelled() {
+            return Err(cancelled());
+        }
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match file.read_next(rest)? {
+                0 => break,
+                count => filled += count,
+            }
+        }
+        Ok(filled)
+    }
+
     /// `pg_control` as a backup stores it; what it says is kept.
     pub(super) fn read_control(&self) -> Result<Vec<u8>> {
         let read = control_in(&self.roots, self.version_force)?;
@@ -167,7 +189,7 @@ impl Copier {
         if let Some(blocks) = &source.blocks {
             return self.copy_blocks(source, blocks, file, buffer, out);
         }
-        let filled = fill(&mut file, buffer)?;
+        let filled = self.fill(&mut file, buffer)?;
         let first = buffer.get(..filled).unwrap_or_default();
         if first.is_empty() && !self.stores_empty {
             return Ok(Copied::Emptied);
@@ -237,7 +259,7 @@ impl Copier {
                 false => chain.write(plain, &mut sink),
             };
             written.map_err(failed)?;
-            filled = fill(file, buffer)?;
+            filled = self.fill(file, buffer)?;
         }
         let report = chain.finish(&mut sink).map_err(failed)?;
         if held.bytes.is_some() && source.expected == Some(report.plain) {
@@ -289,18 +311,6 @@ impl HeldBack<'_> {
     fn release(&mut self) -> Result<(), SinkClosed> {
         self.bytes.take().map_or(Ok(()), |bytes| self.out.write(&bytes))
     }
-}
-
-/// Reads until the buffer is full or the file ends.
-pub(super) fn fill(file: &mut SourceFile, buffer: &mut [u8]) -> Result<usize> {
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_next(rest)? {
-            0 => break,
-            count => filled += count,
-        }
-    }
-    Ok(filled)
 }
 
 /// Reads the pages again whose checksums are wrong. One that changed was being written: WAL will write it whole, so it

@@ -51,13 +51,13 @@ use crate::filter::Passphrase;
 use crate::format::manifest::{self, Completion, ManifestOptions};
 use crate::format::{BackupType, CipherPass, Manifest, RawText};
 use crate::pgdata::{DataRoots, Scan};
-use crate::progress::{Context, cancelled};
+use crate::progress::{Context, Scope, blocking, cancelled};
 use crate::repository::{Archive, Purpose, Reconciled, WritableRepository};
 
 use archive_check::wait_for_range;
 pub use block_size::{BlockRuleError, BlockRules};
 use changes::Action;
-use cluster::{Cluster, blocking, scan_directory};
+use cluster::{Cluster, scan_directory};
 use file::Copier;
 use idle::IdleWorkers;
 pub use jiff::tz::TimeZone;
@@ -91,7 +91,10 @@ pub fn backup<'a>(
     options: &'a BackupOptions,
     context: &'a Context,
 ) -> BoxFuture<'a, Result<BackupOutcome>> {
-    Box::pin(make(repository, servers, options, context))
+    Box::pin(async move {
+        let scope = Scope::new(context);
+        scope.run(make(repository, servers, options, scope.context())).await
+    })
 }
 
 async fn make(
@@ -165,6 +168,7 @@ async fn make(
         control: Arc::default(),
         stores_empty: options.bundle.is_none(),
         reporter: Arc::clone(&context.reporter),
+        cancel: context.cancel.clone(),
         idle: IdleWorkers::new(usize::try_from(options.process_max).unwrap_or(1).max(1)),
     };
     let standby_roots = match (servers.helper(), &started) {
@@ -298,20 +302,23 @@ impl Run<'_> {
         let has_helper = self.servers.helper().is_some();
         let is_from_primary = |name: &[u8]| has_helper && !self.cluster.layout.is_replayed(name);
         let plan = plan::plan(manifest, self.actions, self.options.bundle, is_from_primary);
+        // What follows a failure must not meet what is left of it.
+        let scope = Scope::new(self.context);
+        let copier = Copier { cancel: scope.context().cancel.clone(), ..copier.clone() };
         let process = Process {
             repository: self.repository,
             servers: self.servers,
             standby_roots: self.standby_roots.clone(),
             cluster: self.cluster,
             options: self.options,
-            copier,
+            copier: &copier,
             actions: self.actions,
             kept: self.kept,
             ownership: self.ownership,
             manifest_passphrase: passphrase,
-            context: self.context,
+            context: scope.context(),
         };
-        process.run(manifest, plan).await?;
+        scope.run(process.run(manifest, plan)).await?;
         if hardlinks {
             hardlinks::create(self.repository, manifest, self.context).await?;
         }

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 
 use super::blocks::fetch_prior_maps;
 use super::changes::Action;
-use super::cluster::{Cluster, blocking};
+use super::cluster::Cluster;
 use super::compare::Compared;
 use super::file::{Copied, Copier};
 use super::options::BackupOptions;
@@ -24,7 +24,7 @@ use crate::filter::Passphrase;
 use crate::format::Manifest;
 use crate::format::path::BundleId;
 use crate::pgdata::DataRoots;
-use crate::progress::{Context, cancelled};
+use crate::progress::{Context, blocking, cancelled};
 use crate::repository::WritableRepository;
 use crate::storage::{Condition, Durability};
 use crate::transfer::{self, StoreTarget};

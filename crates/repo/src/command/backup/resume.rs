@@ -6,7 +6,6 @@
 
 use std::collections::BTreeSet;
 
-use super::cluster::blocking;
 use super::file::{Copied, Copier};
 use super::options::BackupOptions;
 use super::prepare::Prepared;
@@ -20,7 +19,7 @@ use crate::format::{BackupType, Manifest};
 use crate::pgdata::DisplayPath;
 use crate::postgres::PgVersion;
 use crate::postgres::data_path::CONTROL_FILE;
-use crate::progress::Context;
+use crate::progress::{Context, blocking};
 use crate::repository::WritableRepository;
 use crate::storage::{Entry, EntryKind, ErrorClass, ListOptions, StorageExt};
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::archive_check::PAUSE;
-use super::cluster::{Cluster, blocking, control_at, scan_directory};
+use super::cluster::{Cluster, control_at, scan_directory};
 use super::options::BackupOptions;
 use super::servers::Standby;
 use crate::db::check::{ExpectedServer, check_server};
 use crate::error::{Error, ErrorKind, Result};
 use crate::pgdata::{DataRoots, Scan};
 use crate::postgres::{ControlFile, DataLayout, Lsn, Timeline};
-use crate::progress::Context;
+use crate::progress::{Context, blocking};
 
 /// Waits until the standby has replayed the begin of the backup and has it on disk.
 ///

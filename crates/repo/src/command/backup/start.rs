@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use super::cluster::{Cluster, blocking, current_control};
+use super::cluster::{Cluster, current_control};
 use super::options::BackupOptions;
 use super::servers::Standby;
 use super::standby;
@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pgdata::{Directory, RelativePath};
 use crate::postgres::data_path::file_name;
 use crate::postgres::{Lsn, WalSegmentName};
-use crate::progress::Context;
+use crate::progress::{Context, blocking};
 use crate::repository::{Archive, wait_for_segment};
 
 /// A backup that the server has started.

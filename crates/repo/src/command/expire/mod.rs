@@ -21,7 +21,7 @@ mod wal_retention;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::BackupInfo;
-use crate::progress::Context;
+use crate::progress::{Context, Scope};
 use crate::repository::{Change as InfoChange, Purpose, Reconciled, Repository, WritableRepository};
 
 use archive::WalPlan;
@@ -43,6 +43,15 @@ const ROUNDS_MAX: u32 = 3;
 /// [`ErrorKind::Command`] when something failed in one or more of the repositories; each failure was reported.
 /// [`ErrorKind::Term`] when the command is to stop. The [`Permit`]'s, as any other failure.
 pub async fn expire(
+    targets: &[(WritableRepository, RepositoryRules)],
+    request: &ExpireRequest,
+    context: &Context,
+) -> Result<()> {
+    let scope = Scope::new(context);
+    scope.run(expire_all(targets, request, scope.context())).await
+}
+
+async fn expire_all(
     targets: &[(WritableRepository, RepositoryRules)],
     request: &ExpireRequest,
     context: &Context,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::file::{FileOutcome, Found, Restorer};
 use super::plan::row_at;
-use super::process::blocking;
 use crate::error::{Error, ErrorKind, Result};
 use crate::filter::block_delta::{DeltaRead, SuperBlockReader, plan_reads};
 use crate::filter::{Digest, SinkClosed};
@@ -12,7 +11,7 @@ use crate::format::Checksum;
 use crate::format::block_map::BlockMap;
 use crate::format::manifest::FileRow;
 use crate::pgdata::SyncPolicy;
-use crate::progress::Context;
+use crate::progress::{Context, blocking};
 use crate::repository::backup_file::{
     Take, block_map, check_content, map_size_bytes, object_with_blocks, stored_place, super_block_spec, wrong_blocks,
 };

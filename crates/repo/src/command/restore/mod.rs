@@ -20,12 +20,11 @@ mod validate;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::progress::{Context, size_text};
+use crate::progress::{Context, Scope, blocking, size_text};
 use crate::repository::Repository;
 use crate::repository::backup_choice::choose_backup;
 
 use file::Restorer;
-use process::blocking;
 
 pub use databases::DatabaseChoice;
 pub use options::{PageErrors, RestoreOptions, RestoreOutcome};
@@ -37,6 +36,15 @@ pub use options::{PageErrors, RestoreOptions, RestoreOutcome};
 /// backup 75, unreachable timeline 58, wrong mappings 76, 78, 70, missing objects 55, invalid pages 26; later a file's
 /// damage 26, 29, 42, 55 or 95, or what the system says.
 pub async fn restore(
+    repositories: &[Repository],
+    options: &RestoreOptions,
+    context: &Context,
+) -> Result<RestoreOutcome> {
+    let scope = Scope::new(context);
+    scope.run(restore_one(repositories, options, scope.context())).await
+}
+
+async fn restore_one(
     repositories: &[Repository],
     options: &RestoreOptions,
     context: &Context,

@@ -7,7 +7,6 @@ use super::file::{Restorer, Reuse, free_bytes};
 use super::finish::write_marker;
 use super::options::RestoreOptions;
 use super::plan::{Plan, row_at};
-use super::process::blocking;
 use super::recovery::RecoveryType;
 use super::remap::Layout;
 use crate::error::{Error, ErrorKind, Result};
@@ -20,7 +19,7 @@ use crate::pgdata::{
     TargetKind, ignored_files, prepare_destinations,
 };
 use crate::postgres::data_path::PGDATA_NAME;
-use crate::progress::{Context, size_text};
+use crate::progress::{Context, blocking, size_text};
 
 /// What may be kept of files that are there.
 pub(super) fn reuse(options: &RestoreOptions) -> Reuse {

@@ -9,7 +9,7 @@ use super::plan::{Plan, Source, row_at};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::manifest::{FileLocation, FileRow};
 use crate::format::path;
-use crate::progress::{Context, Level, Progress, size_text};
+use crate::progress::{Context, Level, Progress, blocking, size_text};
 use crate::repository::backup_file::runs;
 use crate::storage::{ByteRange, StoragePath};
 use crate::transfer::{self, PieceReader, run_jobs};
@@ -49,16 +49,6 @@ pub(super) async fn restore_files(
         },
     )
     .await
-}
-
-/// Runs `work` on a thread that may block.
-///
-/// # Errors
-/// Those of `work`.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|panic| Error::new(ErrorKind::Unknown, format!("a worker failed: {panic}")))?
 }
 
 async fn run_job(

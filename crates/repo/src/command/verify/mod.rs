@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::error::{ErrorKind, Result};
 use crate::format::{ArchiveId, ArchiveInfo, BackupInfo, BackupLabel, path};
-use crate::progress::Context;
+use crate::progress::{Context, Scope};
 use crate::repository::Repository;
 use crate::storage::{ListOptions, StorageExt};
 
@@ -58,6 +58,11 @@ pub struct VerifyOptions {
 /// Those of listing, [`ErrorKind::Command`] when too many objects cannot be read, [`ErrorKind::Term`]. Damage is no
 /// error of the command: it is in the report.
 pub async fn verify(repository: &Repository, options: &VerifyOptions, context: &Context) -> Result<VerifyReport> {
+    let scope = Scope::new(context);
+    scope.run(verify_all(repository, options, scope.context())).await
+}
+
+async fn verify_all(repository: &Repository, options: &VerifyOptions, context: &Context) -> Result<VerifyReport> {
     let mut findings = Findings::default();
     let mut report = VerifyReport {
         stanza: repository.stanza().clone(),

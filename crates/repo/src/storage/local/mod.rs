@@ -24,13 +24,13 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::task;
 
 use super::{
     ByteRange, Capabilities, Condition, Durability, ErrorClass, ListOptions, ListPage, ObjectInfo, ObjectRead,
     ObjectVersion, Operation, PageToken, PartTag, PosixStorage, Storage, StorageError, StorageFuture, StoragePath,
     UploadId, UploadPart,
 };
+use crate::workers::{Worker, spawn_blocking};
 use directory::DirectoryId;
 use step::Steps;
 
@@ -72,7 +72,7 @@ impl LocalStorage {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Runs `work` on a blocking thread. A dropped future does not stop work that has begun.
+    /// Runs `work` on a blocking thread. A dropped future does not stop work that has begun; whoever began it waits.
     async fn blocking<T: Send + 'static>(
         &self,
         operation: Operation,
@@ -80,7 +80,7 @@ impl LocalStorage {
         work: impl FnOnce(&Inner, &StoragePath) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
         let (inner, owned_path) = (Arc::clone(&self.inner), path.clone());
-        finished(operation, path, task::spawn_blocking(move || work(&inner, &owned_path))).await
+        finished(operation, path, spawn_blocking(move || work(&inner, &owned_path))).await
     }
 }
 
@@ -88,9 +88,9 @@ impl LocalStorage {
 async fn finished<T>(
     operation: Operation,
     path: &StoragePath,
-    handle: task::JoinHandle<Result<T, StorageError>>,
+    worker: Worker<Result<T, StorageError>>,
 ) -> Result<T, StorageError> {
-    handle.await.unwrap_or_else(|error| {
+    worker.await.unwrap_or_else(|error| {
         let what = format!("the file operation did not come to an end: {error}");
         Err(StorageError::new(ErrorClass::Permanent, operation, path, what))
     })

@@ -6,11 +6,11 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::{self, Errno};
-use tokio::task;
 
 use crate::storage::{
     ByteRange, EntryKind, ErrorClass, ObjectInfo, ObjectRead, ObjectVersion, Operation, StorageError, StoragePath,
 };
+use crate::workers::spawn_blocking;
 
 use super::directory::file_type;
 use super::errno::failure;
@@ -87,7 +87,7 @@ impl Opened {
                 return Ok(None);
             }
             let path = body.path.clone();
-            let work = task::spawn_blocking(move || {
+            let work = spawn_blocking(move || {
                 let mut body = body;
                 Ok((body.next_piece()?, body))
             });
