@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -209,4 +209,74 @@ fn a_time_is_refused_where_the_original_refuses_it() {
     // A store without versions says so; nothing is taken for missing.
     let outcome = pgbr::engine().run(&in_bucket, &["--repo=1", time, "repo-ls"]).unwrap();
     assert!(outcome.exit_code != Some(0) && outcome.text().contains("NotImplemented"), "{}", outcome.text());
+}
+
+/// A full backup, without bundles, of four directories with so many files each; then the backup is removed.
+struct Removed {
+    world: World,
+    data: PathBuf,
+    at: String,
+    label: String,
+}
+
+impl Removed {
+    fn new(files: usize) -> Self {
+        let mut world = World::new();
+        let data = world.dir.path().join("data");
+        for name in ["base/1", "base/2", "base/3", "global", "pg_wal/archive_status", "pg_tblspc"] {
+            fs::create_dir_all(data.join(name)).unwrap();
+        }
+        let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../formats/samples/postgres");
+        fs::copy(samples.join("pg15-1mib.pg_control"), data.join("global/pg_control")).unwrap();
+        fs::write(data.join("PG_VERSION"), "15\n").unwrap();
+        for directory in ["base/1", "base/2", "base/3", "global"] {
+            for number in 0..files {
+                fs::write(data.join(directory).join((1000 + number).to_string()), format!("{directory} {number}"))
+                    .unwrap();
+            }
+        }
+        user::own(&data).unwrap();
+        world.conf.local("pg1-path", &data.display().to_string()).unwrap();
+        world.conf.global("repo1-bundle", "n").unwrap();
+        let ours = pgbr::engine();
+        ours.ok(&world.conf, &["stanza-create", "--no-online"]).unwrap();
+        ours.ok(&world.conf, &["--no-online", "--type=full", "backup"]).unwrap();
+        let (label, at) = (world.label(), moment());
+        ours.ok(&world.conf, &["--no-online", "--type=full", "--repo1-retention-full=1", "backup"]).unwrap();
+        assert_ne!(world.label(), label);
+        ours.ok(&world.conf, &["--repo1-retention-full=1", "expire"]).unwrap();
+        Self { world, data, at, label }
+    }
+
+    /// Listings of versions that a command takes.
+    fn listings(&self, arguments: &[&str]) -> u64 {
+        let count = || self.world.bucket.server().count(S3Operation::ListObjectVersions);
+        let (before, at) = (count(), format!("--repo-target-time={}", self.at));
+        let all = [&["--repo=1", at.as_str()][..], arguments].concat();
+        pgbr::engine().ok(&self.world.conf, &all).unwrap();
+        count() - before
+    }
+}
+
+/// The original lists a directory once. So does this, and goes on where a directory has several pages.
+#[test]
+fn listings_go_with_the_directories_and_not_with_the_files() {
+    let mut counts = Vec::new();
+    for files in [10, 60] {
+        let removed = Removed::new(files);
+        let verify = removed.listings(&["verify"]);
+        let (restored, _) =
+            restored(&pgbr::engine(), &removed.world.conf, removed.world.dir.path(), &removed.at, &removed.label);
+        let files_of = |tree: &BTreeMap<String, Vec<u8>>| tree.keys().filter(|name| name.starts_with("base/")).count();
+        assert_eq!(files_of(&restored), 3 * files);
+        assert!(tree(&removed.data).iter().all(|(name, content)| restored.get(name) == Some(content)));
+        counts.push(verify);
+        if files == 60 {
+            removed.world.bucket.server().limit_version_pages(20);
+            let paged = removed.listings(&["verify"]);
+            // Some 245 files in thirteen pages, each of which tells of several files.
+            assert!(verify < paged && paged <= verify + 30, "{verify} {paged}");
+        }
+    }
+    assert!(counts[0] == counts[1] && counts[0] <= 24, "{counts:?}");
 }
