@@ -1,5 +1,6 @@
 //! `check` against real servers: what the original says, ours says.
 
+use jiff::Timestamp;
 use pgbr_testkit::postgres::{Cluster, Options, Shutdown, Version};
 use pgbr_testkit::process::{self, DEFAULT_LIMIT};
 use pgbr_testkit::{pgbr, stock, user};
@@ -30,6 +31,31 @@ impl Scene {
         let (stock, ours) = (shown(&stock.run(arguments)), shown(&self.side.run(arguments)));
         assert_eq!(ours, stock, "{what}");
         ours
+    }
+}
+
+impl Scene {
+    /// The newest segment of the repository, and when it was stored.
+    fn newest(&self) -> Option<(String, Timestamp)> {
+        let files = self.side.files();
+        let name =
+            files.keys().filter(|name| name.starts_with("repo/archive/demo/15-1/0") && name.ends_with(".gz")).max()?;
+        let stored = std::fs::metadata(self.side.path(name)).unwrap().modified().unwrap();
+        let segment = name.rsplit('/').next().unwrap()[..24].to_owned();
+        Some((segment, Timestamp::from_second(Timestamp::try_from(stored).unwrap().as_second()).unwrap()))
+    }
+
+    /// Nothing arrives: how long that has been so is told as the repository knows it, also when it never had anything.
+    fn tells_since_when(&self) {
+        let told = || self.side.run(&["check", "--archive-timeout=100ms"]).lines.join("\n");
+        let (segment, at) = self.newest().unwrap();
+        let text = told();
+        assert!(text.contains(&format!("HINT: no WAL has come to repo1 since {at}, when {segment} did.")), "{text}");
+        let (archive, aside) = (self.side.path("repo/archive/demo/15-1"), self.side.path("aside"));
+        std::fs::rename(&archive, &aside).unwrap();
+        let text = told();
+        assert!(text.contains("HINT: no WAL of this cluster has ever come to repo1."), "{text}");
+        std::fs::rename(&aside, &archive).unwrap();
     }
 }
 
@@ -84,6 +110,7 @@ fn np10_check_says_what_the_original_says() {
     }
     scene.cluster.set_archive_command("false pgbackrest").unwrap();
     assert_eq!(scene.agree("nothing arrives", &["check", "--archive-timeout=1"]).0, 82);
+    scene.tells_since_when();
     scene.cluster.set_archive_command(&good).unwrap();
 
     // The server that answers is not the one that is configured.

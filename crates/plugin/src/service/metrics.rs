@@ -329,6 +329,27 @@ mod tests {
         assert_eq!(status(vec![]), 2);
     }
 
+    /// From the repository's side, whatever became of who should archive.
+    #[test]
+    fn np10_the_time_of_the_last_wal_is_that_of_the_repository_that_has_the_least() {
+        use crate::upkeep::reading::RepositoryReading;
+        let last_wal = |last: &[Option<i64>]| {
+            let repositories = last.iter().zip(1..).map(|(at_s, number)| {
+                let last_wal = at_s.map(|at_s| (format!("{at_s:024}"), at_s));
+                RepositoryReading {
+                    number,
+                    is_encrypted: false,
+                    outcome: Ok(Contents { last_wal, ..Contents::default() }),
+                }
+            });
+            let samples = samples_of(&Reading { repositories: repositories.collect() }, "demo");
+            samples.into_iter().find(|sample| sample.fq_name == LAST_WAL.name).map(|sample| sample.value)
+        };
+        assert_eq!(last_wal(&[Some(1_700_000_000)]), Some(1_700_000_000.0));
+        assert_eq!(last_wal(&[Some(1_800_000_000), Some(1_700_000_000)]), Some(1_700_000_000.0));
+        assert_eq!(last_wal(&[Some(1_800_000_000), None]), None);
+    }
+
     /// The numbers of `info` and the labels of the exporter's `backrest_repo_metrics.go`.
     #[test]
     fn a_repositorys_status_is_told_as_the_exporter_tells_it() {

@@ -109,11 +109,8 @@ async fn contents(repository: &Repository, context: &Context) -> Result<Contents
             contents.system_id = Some(info.history().current().system_id);
             contents.version = Some(info.history().current().version);
             let archive = repository.archive(&info, info.current_archive_id())?;
-            if let Some(last) = archive.wal_directories().await?.into_iter().max() {
-                let segments = archive.segments_of(last).await?;
-                let newest = segments.iter().max_by_key(|segment| segment.name.segment);
-                contents.last_wal = newest.map(|newest| (newest.name.segment.to_string(), newest.modified_s));
-            }
+            let newest = archive.newest_segment().await?;
+            contents.last_wal = newest.map(|newest| (newest.name.segment.to_string(), newest.modified_s));
         }
         Err(error) if error.kind() == ErrorKind::FileMissing => {}
         Err(error) => return Err(error),

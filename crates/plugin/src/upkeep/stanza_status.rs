@@ -15,6 +15,9 @@ use crate::status::Failure;
 /// The longest text of an error in a status; the whole is in the log.
 const TEXT_CHARS_MAX: usize = 512;
 
+/// A WAL file that waits this long while none is archived is not on its way any more: PostgreSQL tries again every minute.
+const STALLED_S: i64 = 600;
+
 /// The state of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Truth {
@@ -249,6 +252,9 @@ fn archives(facts: &Facts<'_>) -> Option<Wanted> {
     if let (true, Some(failure)) = (facts.sight.archiving_fails, &facts.sight.archive_failure) {
         return Some(wanted(Truth::False, "Failing", failure.text.clone()));
     }
+    if let Some(message) = stalled(pending, facts) {
+        return Some(wanted(Truth::False, "Stalled", message));
+    }
     let has_wal = facts.reading.ok().map(|reading| last_wal_everywhere(reading).is_some());
     Some(match (has_wal, &facts.sight.archived) {
         (_, Some(_)) => wanted(Truth::True, "Archived", "WAL is archived".to_owned()),
@@ -258,6 +264,29 @@ fn archives(facts: &Facts<'_>) -> Option<Wanted> {
         (Some(false), None) => wanted(Truth::False, "NeverArchived", "no WAL was ever archived".to_owned()),
         _ => wanted(Truth::Unknown, "NotSeen", "no WAL was archived since the sidecar started".to_owned()),
     })
+}
+
+/// What there is to say when WAL waits and nobody archives it, which nobody reports (faults.md NP10).
+fn stalled(pending: &Pending, facts: &Facts<'_>) -> Option<String> {
+    let (since_s, name) = pending.oldest.as_ref()?;
+    let is_long_ago = |at_s: i64| at_s <= facts.now_s.saturating_sub(STALLED_S);
+    let own_s = facts.sight.archived.as_ref().map(|archived| archived.at_s);
+    if !is_long_ago(*since_s) || own_s.is_some_and(|own_s| !is_long_ago(own_s)) {
+        return None;
+    }
+    // From the repository's side, where it answers.
+    let last = facts.reading.ok().filter(|reading| reading.answers().next().is_some()).map(last_wal_everywhere);
+    let last_s = match last {
+        Some(last) => last.map(|(_, at_s)| *at_s),
+        None => own_s,
+    };
+    let arrived = match (last_s.and_then(time), last) {
+        (Some(at), _) => format!("no WAL since {at}"),
+        (None, Some(_)) => "no WAL was ever archived".to_owned(),
+        (None, None) => "no WAL was archived since the sidecar started".to_owned(),
+    };
+    let since = time(*since_s).unwrap_or_else(|| since_s.to_string());
+    Some(format!("{arrived}: {} file(s) wait, {name} since {since}", pending.files))
 }
 
 /// The condition, with the time since when it is so.
@@ -276,5 +305,88 @@ fn condition(wanted: &Wanted, present: &[Condition], now_s: i64) -> Condition {
         reason: wanted.reason.to_owned(),
         status: status.to_owned(),
         type_: wanted.kind.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pgbr_repo::error::{Error, ErrorKind};
+
+    use super::*;
+
+    const NOW_S: i64 = 1_800_000_000;
+    const WEEK_S: i64 = 7 * 86_400;
+
+    fn reading(last: &[Option<Option<i64>>]) -> Reading {
+        let repositories = last.iter().zip(1..).map(|(last, number)| RepositoryReading {
+            number,
+            is_encrypted: false,
+            outcome: match last {
+                Some(at_s) => {
+                    let last_wal = at_s.map(|at_s| ("000000010000000000000007".to_owned(), at_s));
+                    Ok(Contents { last_wal, ..Contents::default() })
+                }
+                None => Err(Error::new(ErrorKind::Service, "no answer")),
+            },
+        });
+        Reading { repositories: repositories.collect() }
+    }
+
+    /// Since when the oldest file waits, when this process archived one last, and what the repositories have.
+    fn told(waits_s: Option<i64>, archived_s: Option<i64>, last: &[Option<Option<i64>>]) -> (Truth, String, String) {
+        let oldest = waits_s.map(|ago_s| (NOW_S - ago_s, "000000010000000000000008".to_owned()));
+        let pending = Pending { files: usize::from(oldest.is_some()) * 3, oldest };
+        let archived =
+            archived_s.map(|ago_s| Noted { at_s: NOW_S - ago_s, text: "000000010000000000000007".to_owned() });
+        let sight = Sight { archived, ..Sight::default() };
+        let reading = reading(last);
+        let facts = Facts {
+            stanza: "demo",
+            cluster: "demo",
+            cluster_uid: "",
+            now_s: NOW_S,
+            reading: Ok(&reading),
+            pending: Some(&pending),
+            sight: &sight,
+            upkeep: &[],
+        };
+        let status = stanza_status(None, &facts);
+        let condition = status.conditions.iter().find(|condition| condition.type_ == "Archiving").unwrap();
+        let truth = match condition.status.as_str() {
+            "True" => Truth::True,
+            "False" => Truth::False,
+            _ => Truth::Unknown,
+        };
+        (truth, condition.reason.clone(), condition.message.clone())
+    }
+
+    #[test]
+    fn np10_wal_that_waits_while_none_comes_is_told_with_the_time_of_the_last() {
+        let week = NOW_S - WEEK_S;
+        let last = Some(Some(week));
+        let waits = "3 file(s) wait, 000000010000000000000008 since 2027-01-08T08:01:40Z";
+        let stalled = |message: &str| (Truth::False, "Stalled".to_owned(), format!("{message}: {waits}"));
+        let since = "no WAL since 2027-01-08T08:00:00Z";
+        // Whether or not this process has archived before.
+        assert_eq!(told(Some(WEEK_S - 100), Some(WEEK_S), &[last]), stalled(since));
+        assert_eq!(told(Some(WEEK_S - 100), None, &[last]), stalled(since));
+        // The repository that has the least is what counts, and one that does not answer has no say.
+        assert_eq!(told(Some(WEEK_S - 100), None, &[Some(Some(NOW_S)), last]), stalled(since));
+        assert_eq!(told(Some(WEEK_S - 100), None, &[None, last]), stalled(since));
+        assert_eq!(told(Some(WEEK_S - 100), Some(WEEK_S), &[None]), stalled(since));
+        assert_eq!(told(Some(WEEK_S - 100), None, &[Some(None)]), stalled("no WAL was ever archived"));
+        assert_eq!(told(Some(WEEK_S - 100), None, &[None]), stalled("no WAL was archived since the sidecar started"));
+        assert_eq!(told(Some(STALLED_S), Some(STALLED_S), &[last]).1, "Stalled");
+    }
+
+    #[test]
+    fn np10_wal_that_is_on_its_way_or_does_not_exist_is_no_alarm() {
+        let last = Some(Some(NOW_S - WEEK_S));
+        // A backlog that is worked off, a file that waits for a moment, and a server that writes nothing.
+        assert_eq!(told(Some(WEEK_S), Some(STALLED_S - 1), &[last]).1, "Archived");
+        assert_eq!(told(Some(STALLED_S - 1), Some(WEEK_S), &[last]).1, "Archived");
+        assert_eq!(told(None, Some(WEEK_S), &[last]).1, "Archived");
+        assert_eq!(told(None, None, &[last]).1, "Archived");
+        assert_eq!(told(None, None, &[Some(None)]).1, "NeverArchived");
     }
 }

@@ -164,6 +164,21 @@ impl Archive {
             .collect())
     }
 
+    /// The last whole segment by its name, which is of the newest timeline; `None` without any.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub async fn newest_segment(&self) -> Result<Option<ArchivedSegment>> {
+        // A directory may be there without segments.
+        for directory in self.wal_directories().await?.into_iter().rev() {
+            let segments = self.segments_of(directory).await?;
+            if let Some(newest) = segments.into_iter().max_by_key(|segment| segment.name.segment) {
+                return Ok(Some(newest));
+            }
+        }
+        Ok(None)
+    }
+
     /// The size of segments, as the header of one says; no more of it is read.
     ///
     /// # Errors

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::db::Database;
 use crate::db::check::{ArchiveRules, ExpectedServer, check_server};
 use crate::error::{Error, ErrorKind, Result};
@@ -110,11 +112,29 @@ async fn check_primary(
     for (checked, archive) in archives {
         let index = checked.repository.index();
         context.info(format!("check {index} archive for WAL (primary)"));
-        let file = wait_for_segment(&archive, segment, options.archive_timeout, context).await?;
+        let file = match wait_for_segment(&archive, segment, options.archive_timeout, context).await {
+            Err(late) if late.kind() == ErrorKind::ArchiveTimeout => return Err(since_when(&archive, late).await),
+            arrived => arrived?,
+        };
         let root = checked.path.trim_end_matches('/');
         context.info(format!("WAL segment {segment} successfully archived to '{root}/{}' on {index}", file.path));
     }
     Ok(())
+}
+
+/// The error told with the time since when nothing arrives, whatever the server believes (faults.md NP10).
+async fn since_when(archive: &Archive, late: Error) -> Error {
+    let index = archive.repository().index();
+    match archive.newest_segment().await {
+        Ok(Some(newest)) => {
+            let at_s = newest.modified_s;
+            let at = Timestamp::from_second(at_s).map_or_else(|_| at_s.to_string(), |at| at.to_string());
+            late.hint(format!("no WAL has come to {index} since {at}, when {} did.", newest.name.segment))
+        }
+        Ok(None) => late.hint(format!("no WAL of this cluster has ever come to {index}.")),
+        // What is said already is true.
+        Err(_) => late,
+    }
 }
 
 /// The archive of the server's cluster, after both info files were found to be of that cluster.
