@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
+use jiff::Timestamp;
 use pgbr_testkit::process::Outcome;
 use pgbr_testkit::s3::{Bucket, Fault, Rule, S3Operation};
 use pgbr_testkit::samples::{Sample, Unpacked};
@@ -214,4 +216,138 @@ fn a_bucket_has_the_plan_of_a_directory() {
     let plan = planned(&gap);
     assert_eq!(plan["wal"]["missing"][0]["start"], "00000002000000000000000D", "{plan}");
     assert_eq!(plan, with_gap);
+}
+
+/// What it costs is what is stored.
+#[test]
+fn the_bytes_are_those_of_the_objects() {
+    let world = World::of(UPGRADE);
+    let labels = world.sample.labels().unwrap();
+    let info = pgbr::engine().ok(&world.sample.conf(), &["info", "--output=json"]).unwrap().stdout;
+    let info: Value = serde_json::from_str(&info).unwrap();
+    let backups = info[0]["backup"].as_array().unwrap();
+    for label in &labels[1..] {
+        let listed = backups.iter().find(|backup| backup["label"] == label.as_str()).unwrap();
+        let plan = world.plan(&[&format!("--set={label}")]);
+        assert_eq!(plan["backup"]["size"], listed["info"]["size"], "{plan}");
+        assert_eq!(plan["backup"]["stop"], listed["timestamp"]["stop"]);
+        let mut fetched = plan["backup"]["size-repo"].as_u64().unwrap();
+        let stored: u64 = listed["info"]["repository"]["size"].as_u64().unwrap();
+        assert_eq!(fetched, stored, "{plan}");
+        for range in plan["wal"]["range"].as_array().unwrap() {
+            let (start, stop) = (range["start"].as_str().unwrap(), range["stop"].as_str().unwrap());
+            let mut segments = Vec::new();
+            files_below(&world.sample.repo().join("archive/demo/18-2"), &mut segments);
+            let within = |path: &PathBuf| {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                name.contains('-') && (start..=stop).contains(&&name[..24])
+            };
+            let sizes: Vec<u64> =
+                segments.iter().filter(|path| within(path)).map(|path| fs::metadata(path).unwrap().len()).collect();
+            assert_eq!(range["count"], sizes.len(), "{plan}");
+            assert_eq!(range["size-repo"], sizes.iter().sum::<u64>(), "{plan}");
+            fetched += sizes.iter().sum::<u64>();
+        }
+        assert_eq!(plan["repo"], serde_json::json!([{ "key": 1, "size": fetched }]));
+    }
+}
+
+fn files_below(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files_below(&path, found) } else { found.push(path) }
+    }
+}
+
+/// archive-get asks every repository for each segment, and delivers none that has two contents.
+#[test]
+fn what_one_repository_lacks_another_has_and_two_contents_are_none() {
+    let world = World::of(UPGRADE);
+    let set = format!("--set={}", world.sample.labels().unwrap()[1]);
+    let second = world.dir.path().join("second");
+    let copy = std::process::Command::new("cp").arg("-a").arg(world.sample.repo()).arg(&second).status();
+    assert!(copy.unwrap().success());
+    let lost = "00000002000000000000000D";
+    let both = [set.as_str(), &format!("--repo2-path={}", second.display())];
+    assert!(ranges(&world.plan(&both)).len() == 2);
+    fs::remove_file(world.archived("18-2", lost)).unwrap();
+    let plan = world.plan(&both);
+    assert_eq!(plan["reachable"], true, "{plan}");
+    let keys: Vec<_> = plan["wal"]["range"].as_array().unwrap().iter().map(|range| &range["repo-key"]).collect();
+    assert_eq!(keys, [1, 1, 2, 1], "{plan}");
+    let other = archived(&second, "18-2", lost);
+    assert_eq!(plan["repo"][1], serde_json::json!({ "key": 2, "size": fs::metadata(&other).unwrap().len() }));
+    // Another content under the name, in the same repository or in the other one.
+    let name = other.file_name().unwrap().to_str().unwrap();
+    let digit = if name.as_bytes()[25] == b'0' { "1" } else { "0" };
+    let rival = format!("{}{digit}{}", &name[..25], &name[26..]);
+    let first = world.sample.repo().join("archive/demo/18-2/0000000200000000");
+    for folder in [&first, other.parent().unwrap()] {
+        fs::copy(&other, folder.join(&rival)).unwrap();
+        user::own(&folder.join(&rival)).unwrap();
+        let plan = world.plan(&both);
+        assert_eq!(plan["reachable"], false, "{plan}");
+        assert_eq!(plan["wal"]["missing"], serde_json::json!([{ "start": lost, "stop": lost }]), "{plan}");
+        fs::remove_file(folder.join(&rival)).unwrap();
+    }
+    let plan = world.plan(&both);
+    assert_eq!((&plan["reachable"], &plan["note"]), (&Value::from(true), &serde_json::json!([])), "{plan}");
+
+    // Without it the other one is needed; with it, it is only told that nobody could ask there.
+    let info = second.join("archive/demo/archive.info");
+    for name in [&info, &info.with_extension("info.copy")] {
+        fs::write(name, "damaged").unwrap();
+    }
+    let mut needed = vec!["plan"];
+    needed.extend(both);
+    let outcome = pgbr::engine().run(&world.sample.conf(), &needed).unwrap();
+    assert!(outcome.exit_code.is_some_and(|code| code > 1), "{}", outcome.text());
+    fs::copy(&other, first.join(name)).unwrap();
+    user::own(&first.join(name)).unwrap();
+    let plan = world.plan(&both);
+    assert_eq!(plan["reachable"], true, "{plan}");
+    assert!(plan["note"][0].as_str().unwrap().starts_with("repo2 could not be asked for WAL"), "{plan}");
+}
+
+/// A time is reached in the first segment that was archived after it; what lies behind that does not matter.
+#[test]
+fn a_time_is_reached_in_the_first_segment_archived_after_it() {
+    let world = World::of(UPGRADE);
+    let set = format!("--set={}", world.sample.labels().unwrap()[1]);
+    let stop_s = world.plan(&[&set])["backup"]["stop"].as_i64().unwrap();
+    let way = [
+        "00000001000000000000000A",
+        "00000002000000000000000B",
+        "00000002000000000000000C",
+        "00000002000000000000000D",
+        "00000002000000000000000E",
+        "00000002000000000000000F",
+    ];
+    for (place, segment) in (1..).zip(way) {
+        let at = UNIX_EPOCH + Duration::from_secs(u64::try_from(stop_s).unwrap() + 100 * place);
+        fs::File::open(world.archived("18-2", segment)).unwrap().set_modified(at).unwrap();
+    }
+    let plan = |after_s: i64| {
+        let at = Timestamp::from_second(stop_s + after_s).unwrap().strftime("%Y-%m-%d %H:%M:%S+00").to_string();
+        world.plan(&[&set, "--type=time", &format!("--target={at}")])
+    };
+    // The backup needs its own segment whatever the time.
+    for (after_s, last) in [(1, way[0]), (99, way[0]), (100, way[1]), (299, way[2]), (300, way[3]), (599, way[5])] {
+        let plan = plan(after_s);
+        assert_eq!((&plan["reachable"], &plan["wal"]["last"]), (&Value::from(true), &Value::from(last)), "{plan}");
+        assert_eq!(plan["note"].as_array().unwrap().len(), 1);
+    }
+    for after_s in [600, 100_000] {
+        let plan = plan(after_s);
+        assert_eq!(plan["reachable"], false, "{plan}");
+        assert_eq!(plan["obstacle"], serde_json::json!(["the archive ends before the target"]));
+    }
+    for after_s in [-1, 0] {
+        let plan = plan(after_s);
+        assert!(plan["obstacle"][0].as_str().unwrap().ends_with("ended after the target"), "{plan}");
+    }
+    fs::remove_file(world.archived("18-2", way[4])).unwrap();
+    assert_eq!(plan(300)["reachable"], true);
+    let gap = plan(400);
+    assert_eq!((&gap["reachable"], &gap["wal"]["missing"][0]["start"]), (&Value::from(false), &Value::from(way[4])));
 }

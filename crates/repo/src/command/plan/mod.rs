@@ -133,11 +133,18 @@ impl Wal<'_> {
         listing.add(repository, self.cluster, &timelines, position(first), context).await?;
         let mut size = listing.segment_size(context).await?.unwrap_or(WalSegmentSize::DEFAULT);
         let mut part = listing.part(id, &self.way(target, &listing, size), stop, size);
-        // What one repository lacks another may have: archive-get asks all of them.
+        // archive-get asks all of them: what one lacks another may have, and two contents are refused whoever has them.
         let others = self.repositories.iter().filter(|other| other.index() != repository.index());
-        if !part.missing.is_empty() && self.repositories.len() > 1 {
+        if self.repositories.len() > 1 {
             for other in others {
-                listing.add(other, self.cluster, &timelines, position(first), context).await?;
+                match listing.add(other, self.cluster, &timelines, position(first), context).await {
+                    Ok(()) => {}
+                    // As archive-get, which takes what it can get.
+                    Err(error) if part.missing.is_empty() && error.kind() != ErrorKind::Term => {
+                        notes.push(format!("{} could not be asked for WAL: {}", other.index(), error.message()));
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             size = listing.segment_size(context).await?.unwrap_or(size);
             part = listing.part(id, &self.way(target, &listing, size), stop, size);
