@@ -10,6 +10,7 @@ mod fuzz;
 mod image;
 mod interop;
 mod manifests;
+mod scratch;
 mod test;
 mod tools;
 

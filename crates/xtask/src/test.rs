@@ -1,9 +1,10 @@
 //! `cargo xtask test`: all that CI runs, cheapest first.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::scratch::Scratch;
 use crate::{Failure, cargo, fuzz, manifests, tools};
 
 /// How long each fuzz target runs: enough to get past its corpus, and a minute for all.
@@ -42,8 +43,14 @@ fn stages(count: &mut Count) -> Result<(), Failure> {
     // Tests run this program; cargo builds it for its own package's tests only.
     stage("build", || cargo::run(&mut cargo::command(&["build", "--workspace", "--locked"])))?;
     stage("tests", || {
-        let arguments = ["test", "--workspace", "--locked", "--no-fail-fast"];
-        count_tests(&arguments, count)
+        let scratch = Scratch::new();
+        let mut command = cargo::command(&["test", "--workspace", "--locked", "--no-fail-fast"]);
+        if let Some(path) = scratch.path() {
+            println!("files of the tests: {}", path.display());
+            // The tools stay where they are.
+            command.env("TMPDIR", path).env("PGBR_TOOLS", pgbr_testkit::tools::root()?);
+        }
+        count_tests(&mut command, count)
     })?;
     stage("fuzz", || fuzz::smoke_all(FUZZ_SECONDS))
 }
@@ -77,8 +84,8 @@ impl Count {
 }
 
 /// Runs cargo, passes its output on, and adds up the results of all test programs.
-fn count_tests(arguments: &[&str], count: &mut Count) -> Result<(), Failure> {
-    let mut child = cargo::command(arguments).stdout(Stdio::piped()).spawn()?;
+fn count_tests(command: &mut Command, count: &mut Count) -> Result<(), Failure> {
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).split(b'\n') {
             let line = line?;
@@ -88,7 +95,7 @@ fn count_tests(arguments: &[&str], count: &mut Count) -> Result<(), Failure> {
         }
     }
     let status = child.wait()?;
-    if status.success() { Ok(()) } else { Err(Failure::new(format!("cargo {}: {status}", arguments.join(" ")))) }
+    if status.success() { Ok(()) } else { Err(Failure::new(format!("cargo test: {status}"))) }
 }
 
 #[cfg(test)]
