@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -70,6 +71,13 @@ impl Scene {
         let info: serde_json::Value = serde_json::from_str(&json).unwrap();
         let backups = info[0]["backup"].as_array().cloned().unwrap_or_default();
         backups.iter().map(|backup| backup["label"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// How many backups have their manifest, in the directory that is the repository.
+    fn whole(&self) -> usize {
+        let backups = std::fs::read_dir(self.dir.path().join("backrest/repo/backup/demo")).unwrap();
+        let is_whole = |path: &PathBuf| !path.is_symlink() && path.join("backup.manifest").is_file();
+        backups.map(|entry| entry.unwrap().path()).filter(is_whole).count()
     }
 
     fn verifies(&self) {
@@ -244,9 +252,12 @@ fn bk13_a_backup_killed_in_a_directory() {
         assert_eq!(ended_at(&scene, &[kind], line, "-KILL"), None);
         let listed = scene.labels();
         assert!(listed.starts_with(&before) && listed.len() <= before.len() + 1, "{line}: {listed:?}");
+        // One that has its manifest is whole: the next backup lists it.
+        let whole = scene.whole();
+        assert!((listed.len()..=before.len() + 1).contains(&whole), "{line}: {whole}");
         let next = if number % 2 == 0 { &stock.engine } else { &ours };
         next.ok(&scene.conf, &["backup", kind]).unwrap();
-        assert_eq!(scene.labels().len(), listed.len() + 1, "{line}");
+        assert_eq!(scene.labels().len(), whole + 1, "{line}");
     }
     scene.verifies();
     for label in [scene.labels().first().unwrap(), scene.labels().last().unwrap()] {

@@ -85,3 +85,41 @@ fn os11_damaged_and_missing_objects_of_a_bucket_are_named_and_no_others() {
     expected.sort();
     assert_eq!(damage(&report), expected, "{report}");
 }
+
+/// Ranges of bundles, block maps and what is behind the end of an object: a bucket says the same as a directory.
+#[test]
+fn a_damaged_bucket_is_told_as_a_damaged_directory() {
+    let dir = user::scratch().unwrap();
+    let sample = Sample::named("2.60-pg18-zst-aes-bundle-block").unwrap().unpack(&dir.path().join("sample")).unwrap();
+    let mut bundles = Vec::new();
+    for label in sample.labels().unwrap() {
+        let folder = sample.repo().join(format!("backup/demo/{label}/bundle"));
+        if let Ok(entries) = fs::read_dir(folder) {
+            bundles.extend(entries.map(|entry| entry.unwrap().path()));
+        }
+    }
+    bundles.sort();
+    assert!(bundles.len() >= 3, "{bundles:?}");
+    let (first, last) = (&bundles[0], &bundles[bundles.len() - 1]);
+    let size_bytes = fs::metadata(first).unwrap().len();
+    fs::OpenOptions::new().write(true).open(first).unwrap().set_len(size_bytes * 2 / 3).unwrap();
+    flip_in_the_middle(&bundles[1]);
+    fs::remove_file(last).unwrap();
+    let wal = segment(&sample.repo(), "archive/demo/18-1/0000000100000000", 0);
+    fs::OpenOptions::new().write(true).open(&wal).unwrap().set_len(100).unwrap();
+    // The words are each store's own.
+    let told = |sample: &Unpacked| {
+        let mut report = verified(sample, 0);
+        for row in report["damage"].as_array_mut().unwrap().iter_mut().filter(|row| row["kind"] == "missing") {
+            row["detail"].take();
+        }
+        report
+    };
+    let in_directory = told(&sample);
+    let kinds: Vec<String> = damage(&in_directory).into_iter().map(|(_, kind)| kind).collect();
+    assert!(kinds.len() >= 4 && kinds.contains(&"missing".to_owned()), "{in_directory}");
+
+    let bucket = Bucket::start(dir.path()).unwrap();
+    sample.move_to(&bucket).unwrap();
+    assert_eq!(told(&sample), in_directory);
+}

@@ -490,5 +490,9 @@ fn pu21_a_repository_that_is_away_for_long_leaves_no_markers_behind() {
     let mut stored = Vec::new();
     files_below(&bucket.join("r/archive/demo/15-1"), &mut stored);
     assert_eq!(stored.len(), site.segments.len());
+    // In the order in which PostgreSQL wrote them.
+    stored.sort();
+    let times: Vec<_> = stored.iter().map(|path| fs::metadata(path).unwrap().modified().unwrap()).collect();
+    assert!(times.is_sorted(), "{times:?}");
     until(WAIT, "no error is left", || site.markers("out").iter().all(|marker| !marker.ends_with(".error")));
 }
