@@ -17,6 +17,7 @@ pub mod read;
 pub mod scan;
 pub mod target;
 pub mod write;
+mod writeback;
 
 pub use accounts::{Accounts, Ids};
 pub use clean::{Expected, ExpectedLink, ExpectedTree, Overwrite, check_not_running, ignored_files, is_data_directory};
@@ -31,3 +32,4 @@ pub use read::{ControlRead, ControlReadError, ReadLimit, SourceFile, read_contro
 pub use scan::{Scan, ScanOptions, scan};
 pub use target::{DataRoots, Target, TargetKind};
 pub use write::{Existing, ExistingFile, FileAttributes, SyncPolicy, TargetFile, sync_file_systems, write_file};
+pub(crate) use writeback::Writeback;

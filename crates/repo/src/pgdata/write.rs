@@ -18,6 +18,7 @@ use super::error::{DisplayPath, PgDataError, PgDataErrorKind};
 use super::owner::EntryMode;
 use super::path::RelativePath;
 use super::target::DataRoots;
+use super::writeback::Writeback;
 
 /// Bytes read at once when an existing file is hashed.
 const HASH_BUFFER_BYTES: usize = 256 * 1024;
@@ -56,9 +57,14 @@ pub struct FileAttributes {
 pub struct TargetFile {
     fd: OwnedFd,
     path: Vec<u8>,
+    writeback: Writeback,
 }
 
 impl TargetFile {
+    fn new(fd: OwnedFd, path: Vec<u8>) -> Self {
+        Self { fd, path, writeback: Writeback::default() }
+    }
+
     /// Creates the file that a manifest calls `name`. Its directory must exist.
     ///
     /// # Errors
@@ -68,7 +74,7 @@ impl TargetFile {
         let (directory, below) = roots.locate(name)?;
         let path = directory.path_of(&below);
         match create_new(directory, &below) {
-            Ok(fd) => return Ok(Self { fd, path }),
+            Ok(fd) => return Ok(Self::new(fd, path)),
             Err(Errno::EXIST) if existing == Existing::Replace => {}
             Err(errno) => return Err(create_error(&path, errno)),
         }
@@ -77,9 +83,9 @@ impl TargetFile {
             drop(fd);
             directory.remove_file(&below)?;
             let fd = create_new(directory, &below).map_err(|errno| create_error(&path, errno))?;
-            return Ok(Self { fd, path });
+            return Ok(Self::new(fd, path));
         }
-        let file = Self { fd, path };
+        let file = Self::new(fd, path);
         file.set_length(0)?;
         Ok(file)
     }
@@ -125,7 +131,10 @@ impl TargetFile {
         while !bytes.is_empty() {
             match rustix::io::write(&self.fd, bytes) {
                 Ok(0) => return Err(self.write_error(Errno::IO)),
-                Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+                Ok(count) => {
+                    bytes = bytes.get(count..).unwrap_or_default();
+                    self.writeback.added(&self.fd, count);
+                }
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(self.write_error(errno)),
             }
@@ -189,7 +198,7 @@ impl ExistingFile {
         let (directory, below) = roots.locate(name)?;
         match open_regular(directory, &below, OFlags::RDWR) {
             Ok((_, info)) if info.names > 1 => Ok(None),
-            Ok((fd, info)) => Ok(Some(Self { file: TargetFile { fd, path: directory.path_of(&below) }, info })),
+            Ok((fd, info)) => Ok(Some(Self { file: TargetFile::new(fd, directory.path_of(&below)), info })),
             Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
             Err(error) => Err(error),
         }

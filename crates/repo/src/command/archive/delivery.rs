@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::pgdata::Writeback;
 
 /// A file beside the destination, removed again unless it is [kept](Delivery::keep).
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub(super) struct Delivery {
     destination: PathBuf,
     temporary: PathBuf,
     file: Option<File>,
+    writeback: Writeback,
 }
 
 impl Delivery {
@@ -36,7 +38,8 @@ impl Delivery {
             .custom_flags(no_follow)
             .open(&temporary)
             .map_err(|error| failed(ErrorKind::FileOpen, "create", &temporary, &error))?;
-        Ok(Self { destination: destination.to_owned(), temporary, file: Some(file) })
+        let writeback = Writeback::default();
+        Ok(Self { destination: destination.to_owned(), temporary, file: Some(file), writeback })
     }
 
     /// Adds bytes.
@@ -44,7 +47,9 @@ impl Delivery {
         let Some(file) = &mut self.file else {
             return Err(Error::new(ErrorKind::Assert, "a delivery was written after it was kept"));
         };
-        file.write_all(bytes).map_err(|error| failed(ErrorKind::FileWrite, "write", &self.temporary, &error))
+        file.write_all(bytes).map_err(|error| failed(ErrorKind::FileWrite, "write", &self.temporary, &error))?;
+        self.writeback.added(&*file, bytes.len());
+        Ok(())
     }
 
     /// Makes the file durable and gives it its name.
