@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pgbr_repo::clock::{Clock, SystemClock};
 use pgbr_testkit::kube_api::{Answer, Rule, Verb};
 use pgbr_testkit::s3::{Fault, Rule as S3Rule, S3Operation};
 use pgbr_testkit::wait::found;
@@ -92,7 +93,7 @@ fn kg23_kg25_the_archives_status_tells_what_is_wrong() {
     primary.server.sql("SELECT pg_create_restore_point('x'); SELECT pg_switch_wal()").unwrap();
     let failing = told(world, "Archiving", "False", "Failing");
     assert!(failing["lastArchiveFailure"].as_str().is_some_and(|text| text.starts_with("0000")), "{failing}");
-    let failing = told(world, "Reachable", "False", "NoAnswer");
+    let failing = told(world, "Reachable", "False", "Denied");
     assert!(is(&failing, "Recoverable", "Unknown", "NoAnswer"), "{failing}");
     assert_eq!(failing["lastBackupLabel"], json!(made.backup_id));
     assert!(failing["waitingWalFiles"].as_i64().is_some_and(|files| files > 0), "{failing}");
@@ -117,6 +118,85 @@ fn kg23_kg25_the_archives_status_tells_what_is_wrong() {
     world.api.deny(Verb::Patch, "archives/status");
     primary.server.sql("SELECT pg_create_restore_point('x')").unwrap();
     primary.server.archive_current_segment(LIMIT).unwrap();
+}
+
+/// WAL that somebody removed is missed, the repository says how much and where it begins, and so do the metrics; a file
+/// that waits for long is told even where nobody asks the sidecar to archive it.
+#[test]
+fn kg25_missing_and_waiting_wal_and_the_next_expiry_are_told() {
+    let world = World::new();
+    let mut archive = world.api.get("Archive", NAMESPACE, "store").unwrap();
+    archive["spec"]["configuration"]["repositories"][0]["retention"] = json!({ "full": 30, "fullType": "time" });
+    world.api.put(archive);
+    let mut primary = eager(world);
+    let (caller, demo) = (primary.pod.caller(), cluster("demo-1"));
+    primary.server.archive_current_segment(LIMIT).unwrap();
+    let world = &primary.world;
+    told(world, "Continuous", "True", "NoGap");
+    let label = caller.backup(&demo, "first", &[("type", "full")]).unwrap().backup_id;
+    let mut last = String::new();
+    for _ in 0..3 {
+        primary.server.sql("SELECT pg_create_restore_point('x')").unwrap();
+        last = primary.server.archive_current_segment(LIMIT).unwrap();
+    }
+    let repository = |entry: &Value, field: &str| entry["repositories"][0][field].clone();
+    let whole = found(LIMIT, "nothing is missing", || {
+        entry(world, "demo")
+            .filter(|entry| entry["lastArchivedWal"] == json!(last) && repository(entry, "missingWalFiles") == 0)
+    });
+    assert!(is(&whole, "Continuous", "True", "NoGap") && repository(&whole, "firstMissingWal").is_null(), "{whole}");
+    assert!(repository(&whole, "nextExpiry").is_null(), "the only full backup stays: {whole}");
+    let archiving = condition(&whole, "Archiving").unwrap()["message"].as_str().unwrap().to_owned();
+    assert!(archiving.contains("was archived at 20"), "{archiving}");
+
+    // Not the last one: the end of the archive is no gap.
+    let number = u32::from_str_radix(&last[16..], 16).unwrap() - 1;
+    let lost = format!("{}{number:08X}", &last[..16]);
+    let folder = world.bucket.repo().join("archive/demo/16-1").join(&lost[..16]);
+    let stored = world.objects("archive/demo").into_iter().find(|name| name.starts_with(&lost)).unwrap();
+    let aside = world.folder.path().join("aside");
+    std::fs::rename(folder.join(&stored), &aside).unwrap();
+    let gap = told(world, "Continuous", "False", "Gap");
+    assert_eq!(repository(&gap, "missingWalFiles"), 1);
+    assert_eq!(repository(&gap, "firstMissingWal"), json!(lost));
+    let value = |name: &str| {
+        let samples = primary.pod.caller().metrics(&demo);
+        samples.into_iter().find(|(found, ..)| found.ends_with(name)).map(|(_, value, _)| value)
+    };
+    assert_eq!(value("missing_wal_files"), Some(1.0));
+    assert_eq!(value("next_expiry_timestamp"), None);
+    std::fs::rename(&aside, folder.join(&stored)).unwrap();
+    told(world, "Continuous", "True", "NoGap");
+    assert_eq!(value("missing_wal_files"), Some(0.0));
+
+    // The first goes when the second is thirty days old.
+    let before_s = SystemClock.now_s();
+    caller.backup(&demo, "second", &[("type", "full")]).unwrap();
+    let next = found(LIMIT, "the next expiry is told", || {
+        entry(world, "demo").filter(|entry| repository(entry, "nextExpiry").is_string())
+    });
+    assert_eq!(repository(&next, "nextExpiringBackups"), json!([label]));
+    let due_s = value("next_expiry_timestamp").unwrap() - 30.0 * 86_400.0;
+    assert!((before_s as f64 - 1.0..before_s as f64 + 60.0).contains(&due_s), "{before_s} {due_s}");
+
+    // The instance manager does not ask any more.
+    primary.bridge.answer(|_, _, _| false);
+    primary.server.sql("SELECT pg_create_restore_point('x'); SELECT pg_switch_wal()").unwrap();
+    let status = primary.pod.data.join("pg_wal/archive_status");
+    let ready = found(LIMIT, "a file waits", || {
+        let names = std::fs::read_dir(&status).unwrap().map(|entry| entry.unwrap().path());
+        names.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "ready"))
+    });
+    assert!(is(&entry(world, "demo").unwrap(), "Archiving", "True", "Archived"));
+    // A new process, which has archived nothing yet.
+    primary.pod.kill_sidecar();
+    let world = &primary.world;
+    let file = std::fs::File::options().write(true).open(ready).unwrap();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    file.set_modified(modified - Duration::from_secs(600)).unwrap();
+    primary.pod.caller().metrics(&demo);
+    let waiting = told(world, "Archiving", "False", "Stalled");
+    assert!(is(&waiting, "Continuous", "True", "NoGap"), "what waits is not lost: {waiting}");
 }
 
 /// A lease of the first repository of stanza `demo`.
@@ -258,6 +338,10 @@ fn kg19_retention_after_a_backup_is_told_and_followed() {
         world.api.put(backup_object(name, &label, "demo"));
     };
     full("first");
+    let next = found(LIMIT, "it is told what expires next", || {
+        entry(world, "demo").filter(|entry| entry["repositories"][0]["nextExpiry"].is_string())
+    });
+    assert_eq!(next["repositories"][0]["nextExpiry"], "with the next full backup");
     full("kept");
     found(LIMIT, "the object of the first goes", || (!exists("first")).then_some(()));
     told(world, "RetentionApplied", "True", "Applied");

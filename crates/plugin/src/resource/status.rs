@@ -88,7 +88,7 @@ pub struct StanzaStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["number"]))]
     pub repositories: Vec<RepositoryStatus>,
-    /// Reachable, Archiving, Recoverable, RetentionApplied, Exclusive: false is what somebody should look at.
+    /// Reachable, Archiving, Continuous, Recoverable, RetentionApplied, Exclusive: false is what somebody should look at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -122,6 +122,19 @@ pub struct RepositoryStatus {
     /// The newest WAL segment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_archived_wal: Option<String>,
+    /// How many WAL segments are missing that its backups, or recovery from them, need.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing_wal_files: Option<i64>,
+    /// The first of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_missing_wal: Option<String>,
+    /// When retention removes something next, if it does: a time, or with which backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_expiry: Option<String>,
+    /// The backups that go then.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub next_expiring_backups: Vec<String>,
 }
 
 /// The settings of a repository whose omission must be safe (faults.md KG26).

@@ -20,9 +20,10 @@ use crate::instance::source;
 use crate::instance::surroundings::{Surroundings, blocking};
 use crate::proto::metrics as proto;
 use crate::status::Failure;
+use crate::upkeep::is_primary;
 use crate::upkeep::pending::Pending;
 use crate::upkeep::reading::{Contents, Reading};
-use crate::upkeep::stanza_status::last_wal_everywhere;
+use crate::upkeep::stanza_status::{backup_bytes, last_wal_everywhere};
 
 /// How old a reading may be before another begins.
 const FRESH: Duration = Duration::from_secs(60);
@@ -75,6 +76,30 @@ const LAST_WAL: Figure = Figure {
     labels: &[],
 };
 
+const BACKUP_BYTES: Figure = Figure {
+    name: "pgbackrest_cnpg_opera_com_repo_backup_bytes",
+    help: "What the backups take in the repository, without WAL",
+    labels: &["stanza", "repo_key"],
+};
+
+const ERROR_CODE: Figure = Figure {
+    name: "pgbackrest_cnpg_opera_com_repo_error_code",
+    help: "0 when the repository could be read, else pgBackRest's number of the error: 95 is a wrong key",
+    labels: &["stanza", "repo_key"],
+};
+
+const MISSING_WAL: Figure = Figure {
+    name: "pgbackrest_cnpg_opera_com_missing_wal_files",
+    help: "WAL segments that backups or recovery need and that the repository lacks; told by the primary",
+    labels: &["repo_key"],
+};
+
+const NEXT_EXPIRY: Figure = Figure {
+    name: "pgbackrest_cnpg_opera_com_next_expiry_timestamp",
+    help: "When retention by age removes something next, seconds since the Unix epoch; told by the primary",
+    labels: &["repo_key"],
+};
+
 const STANZA_STATUS: Figure = Figure {
     name: "pgbackrest_stanza_status",
     help: "0 with a backup and WAL in every repository, 2 without a backup, 3 without WAL, 99 when a repository did not answer",
@@ -99,10 +124,14 @@ const LAST_FAILED_WAL: Figure = Figure {
     labels: &[],
 };
 
-const FIGURES: [&Figure; 10] = [
+const FIGURES: [&Figure; 14] = [
     &STANZA_STATUS,
     &REPO_STATUS,
     &BACKUP_COUNT,
+    &BACKUP_BYTES,
+    &ERROR_CODE,
+    &MISSING_WAL,
+    &NEXT_EXPIRY,
     &FIRST_POINT,
     &LAST_BACKUP,
     &LAST_FAILED,
@@ -134,6 +163,7 @@ impl Metrics {
 
     async fn samples(&self, definition: &[u8]) -> Result<Vec<proto::CollectMetric>, Failure> {
         let cluster = self.surroundings.cluster(definition)?;
+        let is_primary = is_primary(&cluster, &self.surroundings);
         if source::own_source(&cluster).is_err() {
             // A pod whose Cluster names no Archive has nothing to tell.
             return Ok(Vec::new());
@@ -144,16 +174,23 @@ impl Metrics {
             drop(tokio::time::timeout(FIRST_MAX, reading).await);
         }
         let mut samples = self.state.lock().unwrap_or_else(PoisonError::into_inner).samples.clone();
-        samples.extend(self.of_instance().await);
+        samples.extend(self.of_instance(is_primary).await);
         Ok(samples)
     }
 
     /// What this pod knows without any repository: it is told now, not as of the last reading.
-    async fn of_instance(&self) -> Vec<proto::CollectMetric> {
+    async fn of_instance(&self, is_primary: bool) -> Vec<proto::CollectMetric> {
         let sight = self.surroundings.seen.sight();
         let failures = [(&LAST_FAILED, sight.backup_failure), (&LAST_FAILED_WAL, sight.archive_failure)];
         let failures = failures.into_iter().filter_map(|(figure, failure)| Some(sample(figure, failure?.at_s, &[])));
         let mut samples: Vec<proto::CollectMetric> = failures.collect();
+        // A pod that was the primary before knows nothing new.
+        for expected in sight.expected.iter().filter(|_| is_primary) {
+            let labels = [expected.number.to_string()];
+            let missing = expected.missing_wal.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+            samples.extend(missing.map(|count| sample(&MISSING_WAL, count, &labels)));
+            samples.extend(expected.next_expiry_s.map(|at_s| sample(&NEXT_EXPIRY, at_s, &labels)));
+        }
         let wal = self.surroundings.pod.wal_directory();
         if let Ok(pending) = blocking(move || Pending::of(&wal)).await {
             let since_s = pending.oldest.map(|(since_s, _)| since_s);
@@ -205,7 +242,10 @@ fn samples_of(reading: &Reading, stanza: &str) -> Vec<proto::CollectMetric> {
         let cipher = if repository.is_encrypted { "aes-256-cbc" } else { "none" };
         let labels = [stanza.clone(), number.clone(), cipher.to_owned()];
         samples.push(sample(&REPO_STATUS, repository_status(&repository.outcome), &labels));
+        let code = repository.outcome.as_ref().err().map_or(0, |error| i64::from(error.kind().code()));
+        samples.push(sample(&ERROR_CODE, code, &[stanza.clone(), number.clone()]));
         let Ok(contents) = &repository.outcome else { continue };
+        samples.push(sample(&BACKUP_BYTES, backup_bytes(contents), &[stanza.clone(), number.clone()]));
         for kind in [BackupType::Full, BackupType::Differential, BackupType::Incremental] {
             let count = contents.backups().iter().filter(|backup| backup.backup_type() == kind).count();
             let labels = [stanza.clone(), number.clone(), kind.name().to_owned()];
@@ -381,7 +421,7 @@ mod tests {
         let known: BTreeSet<&str> = FIGURES.iter().map(|figure| figure.name).collect();
         assert!(asked(dashboard).is_subset(&known), "{:?}", asked(dashboard).difference(&known));
         assert!(asked(alerts).is_subset(&known), "{:?}", asked(alerts).difference(&known));
-        for needed in [&STANZA_STATUS, &REPO_STATUS, &LAST_BACKUP, &LAST_FAILED, &OLDEST_WAITING] {
+        for needed in [&STANZA_STATUS, &REPO_STATUS, &LAST_BACKUP, &LAST_FAILED, &OLDEST_WAITING, &MISSING_WAL] {
             assert!(asked(alerts).contains(needed.name), "no alert about {}", needed.name);
         }
         assert_eq!(asked(dashboard), known, "the dashboard shows everything");

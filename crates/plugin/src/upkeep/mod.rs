@@ -9,6 +9,7 @@ mod alone;
 pub mod backup_objects;
 pub mod deletion;
 pub mod exclusion;
+pub mod outlook;
 pub mod pending;
 pub mod reading;
 pub mod report;
@@ -31,6 +32,7 @@ use crate::parameters::Source;
 use crate::status::Failure;
 use backup_objects::{BackupObject, Orphans, orphans};
 use deletion::Deletion;
+use outlook::{Depth, Expected, Memory};
 use pending::Pending;
 use reading::Reading;
 use report::Written;
@@ -50,6 +52,7 @@ pub struct Upkeep {
     surroundings: Arc<Surroundings>,
     /// Backups of this process whose end was told.
     told_backups: u64,
+    memory: Memory,
 }
 
 /// What one round is about.
@@ -64,7 +67,7 @@ struct Round {
 impl Upkeep {
     /// Nothing is done yet.
     pub fn new(surroundings: Arc<Surroundings>) -> Self {
-        Self { surroundings, told_backups: 0 }
+        Self { surroundings, told_backups: 0, memory: Memory::default() }
     }
 
     /// Works until the shutdown.
@@ -111,9 +114,12 @@ impl Upkeep {
         true
     }
 
-    async fn work(&self, round: &Round) -> Result<(), Failure> {
+    async fn work(&mut self, round: &Round) -> Result<(), Failure> {
         let objects = self.objects(round).await;
-        let looked = look(&self.surroundings, round).await;
+        let memory = round.is_primary.then_some(&mut self.memory);
+        let looked = look_deep(&self.surroundings, round, memory).await;
+        let reading = looked.as_ref().map(|(_, reading)| reading);
+        self.surroundings.seen.expected(reading.map_or_else(|_| Vec::new(), expected));
         let stanza = match &looked {
             Ok((place, _)) => place.stanza.clone(),
             Err(_) => self.stanza_of(round).await?,
@@ -121,7 +127,6 @@ impl Upkeep {
         if let (Some(objects), Ok((_, reading))) = (&objects, &looked) {
             self.follow(round, objects, reading).await;
         }
-        let reading = looked.as_ref().map(|(_, reading)| reading);
         self.tell(round, &stanza, reading).await
     }
 
@@ -183,7 +188,7 @@ impl Upkeep {
     async fn tell(&self, round: &Round, stanza: &Stanza, reading: Result<&Reading, &Failure>) -> Result<(), Failure> {
         let wal = self.surroundings.pod.wal_directory();
         let pending = match round.is_primary {
-            true => blocking(move || Pending::of(&wal)).await.ok(),
+            true => Some(blocking(move || Pending::of(&wal)).await),
             false => None,
         };
         let facts = Facts {
@@ -192,7 +197,7 @@ impl Upkeep {
             cluster_uid: &round.cluster.uid,
             now_s: SystemClock.now_s(),
             reading,
-            pending: pending.as_ref(),
+            pending: pending.as_ref().map(Result::as_ref),
             sight: &round.sight,
             upkeep: &about_upkeep(&round.sight),
         };
@@ -222,12 +227,22 @@ pub fn is_primary(cluster: &Cluster, surroundings: &Surroundings) -> bool {
 
 /// What the repositories hold, if the archive is this cluster's: about another's nothing is told, and nothing done.
 async fn look(surroundings: &Surroundings, round: &Round) -> Result<(Place, Reading), Failure> {
+    look_deep(surroundings, round, None).await
+}
+
+/// The same, with the outlook of each repository where there is a memory for it.
+async fn look_deep(
+    surroundings: &Surroundings,
+    round: &Round,
+    memory: Option<&mut Memory>,
+) -> Result<(Place, Reading), Failure> {
     let place = surroundings.place(&round.source, &round.cluster).await?;
     let settings = surroundings.settings(Command::Info, &place)?;
     let context = surroundings.context(&settings, Command::Info, 1, "info", surroundings.shutdown.child_token());
     let repositories = surroundings.repositories(&settings, &place.stanza)?;
     let control = surroundings.control_file(&settings).await?;
-    let reading = Reading::of(&repositories, &context).await;
+    let depth = memory.map(|memory| Depth::new(memory, surroundings, &place, control.wal_segment_size()));
+    let reading = Reading::deep(&repositories, depth, &context).await;
     match reading.foreign_system(control.system_id()) {
         Some(other) => Err(Failure::Precondition(format!(
             "[028]: stanza '{}' is of the cluster with system identifier {}, not {}",
@@ -237,6 +252,12 @@ async fn look(surroundings: &Surroundings, round: &Round) -> Result<(Place, Read
         ))),
         None => Ok((place, reading)),
     }
+}
+
+/// What metrics tell of the repositories that answered.
+fn expected(reading: &Reading) -> Vec<Expected> {
+    let answered = reading.repositories.iter().filter_map(|it| Some((it.number, it.outcome.as_ref().ok()?)));
+    answered.map(|(number, contents)| Expected::of(number, &contents.outlook)).collect()
 }
 
 /// Conditions about the work in the background.

@@ -6,7 +6,9 @@ use pgbr_repo::error::{Error, ErrorKind};
 use pgbr_repo::format::BackupEntry;
 use pgbr_repo::postgres::{PgVersion, SystemId};
 use pgbr_repo::progress::Context;
-use pgbr_repo::repository::Repository;
+use pgbr_repo::repository::{Archive, Repository};
+
+use super::outlook::{Depth, Outlook};
 
 /// What every repository said, in their order.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +39,8 @@ pub struct Contents {
     pub version: Option<PgVersion>,
     /// The newest WAL segment, and when it was stored, in seconds since the Unix epoch.
     pub last_wal: Option<(String, i64)>,
+    /// What is expected of it, where that was asked for.
+    pub outlook: Outlook,
 }
 
 impl Contents {
@@ -49,9 +53,14 @@ impl Contents {
 impl Reading {
     /// Reads the repositories, one after the other.
     pub async fn of(repositories: &[Repository], context: &Context) -> Self {
+        Self::deep(repositories, None, context).await
+    }
+
+    /// The same, with the outlook of each where a depth is given.
+    pub(super) async fn deep(repositories: &[Repository], mut depth: Option<Depth<'_>>, context: &Context) -> Self {
         let mut reading = Self::default();
         for repository in repositories {
-            let outcome = contents(repository, context).await;
+            let outcome = contents(repository, depth.as_mut(), context).await;
             let (number, is_encrypted) = (repository.index().number(), repository.is_encrypted());
             reading.repositories.push(RepositoryReading { number, is_encrypted, outcome });
         }
@@ -97,25 +106,37 @@ pub async fn listed_labels(
     Some(labels)
 }
 
-async fn contents(repository: &Repository, context: &Context) -> Result<Contents, Error> {
+async fn contents(
+    repository: &Repository,
+    depth: Option<&mut Depth<'_>>,
+    context: &Context,
+) -> Result<Contents, Error> {
     let mut contents = Contents::default();
-    match repository.backup_info(context).await {
-        Ok(info) => contents.backups = Some(info.backups().to_vec()),
-        Err(error) if error.kind() == ErrorKind::FileMissing => {}
-        Err(error) => return Err(error),
-    }
-    match repository.archive_info(context).await {
-        Ok(info) => {
-            contents.system_id = Some(info.history().current().system_id);
-            contents.version = Some(info.history().current().version);
-            let archive = repository.archive(&info, info.current_archive_id())?;
-            let newest = archive.newest_segment().await?;
-            contents.last_wal = newest.map(|newest| (newest.name.segment.to_string(), newest.modified_s));
+    let backups = unless_missing(repository.backup_info(context).await)?;
+    contents.backups = backups.as_ref().map(|info| info.backups().to_vec());
+    let Some(info) = unless_missing(repository.archive_info(context).await)? else { return Ok(contents) };
+    contents.system_id = Some(info.history().current().system_id);
+    contents.version = Some(info.history().current().version);
+    match depth {
+        Some(depth) => {
+            (contents.last_wal, contents.outlook) = depth.look(repository, backups.as_ref(), &info, context).await?;
         }
-        Err(error) if error.kind() == ErrorKind::FileMissing => {}
-        Err(error) => return Err(error),
+        None => contents.last_wal = last_wal(&repository.archive(&info, info.current_archive_id())?).await?,
     }
     Ok(contents)
+}
+
+async fn last_wal(archive: &Archive) -> Result<Option<(String, i64)>, Error> {
+    let newest = archive.newest_segment().await?;
+    Ok(newest.map(|newest| (newest.name.segment.to_string(), newest.modified_s)))
+}
+
+fn unless_missing<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::FileMissing => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pgbr_repo::clock::{Clock, SystemClock};
 use tokio::sync::Notify;
 
+use super::outlook::Expected;
 use crate::cluster::Cluster;
 
 /// Labels that are remembered; with more, all are forgotten: their objects stay.
@@ -37,6 +38,8 @@ pub struct Sight {
     pub has_leases: Option<bool>,
     /// Labels that this process saw expire.
     pub expired: BTreeSet<String>,
+    /// What the last round found out about each repository of this cluster's stanza.
+    pub expected: Vec<Expected>,
     /// How many backups ended, well or not.
     pub backups_ended: u64,
 }
@@ -113,6 +116,11 @@ impl Seen {
     /// The API server let this pod use Leases, or said that it may not.
     pub fn leases_denied(&self, is_denied: bool) {
         self.lock().has_leases = Some(!is_denied);
+    }
+
+    /// This was found out about the repositories.
+    pub fn expected(&self, expected: Vec<Expected>) {
+        self.lock().expected = expected;
     }
 
     /// These backups were expired by this process.

@@ -5,7 +5,11 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use pgbr_repo::command::expire::{ExpiryTime, NextExpiry};
+use pgbr_repo::error::{Error, ErrorKind};
+use pgbr_repo::storage::ErrorClass;
 
+use super::outlook::Outlook;
 use super::pending::Pending;
 use super::reading::{Contents, Reading, RepositoryReading};
 use super::seen::{Noted, Sight};
@@ -17,6 +21,9 @@ const TEXT_CHARS_MAX: usize = 512;
 
 /// A WAL file that waits this long while none is archived is not on its way any more: PostgreSQL tries again every minute.
 const STALLED_S: i64 = 600;
+
+/// The most labels that are named of what expires next.
+const EXPIRING_MAX: usize = 16;
 
 /// The state of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,8 +62,8 @@ pub struct Facts<'a> {
     pub now_s: i64,
     /// What the repositories said, or why nobody could ask them.
     pub reading: Result<&'a Reading, &'a Failure>,
-    /// What waits; `None` where another pod is the one that archives.
-    pub pending: Option<&'a Pending>,
+    /// What waits, or why that cannot be told; `None` where another pod is the one that archives.
+    pub pending: Option<Result<&'a Pending, &'a Error>>,
     /// What this process saw.
     pub sight: &'a Sight,
     /// Conditions about the upkeep itself.
@@ -84,6 +91,7 @@ pub fn stanza_status(present: Option<&StanzaStatus>, facts: &Facts<'_>) -> Stanz
     failed_backup(&mut status, present, facts);
     let mut wanted = vec![reachable(facts), recoverable(facts)];
     wanted.extend(archives(facts));
+    wanted.extend(continuous(facts));
     wanted.extend(facts.upkeep.iter().cloned());
     status.conditions = wanted.iter().map(|wanted| condition(wanted, &present.conditions, facts.now_s)).collect();
     // Those of another pod stay.
@@ -146,22 +154,33 @@ pub fn last_wal_everywhere(reading: &Reading) -> Option<&(String, i64)> {
     last?.into_iter().min()
 }
 
+/// What the backups take in the repository.
+pub fn backup_bytes(contents: &Contents) -> i64 {
+    let sizes = contents.backups().iter().map(|backup| backup.sizes.size_repo_delta_bytes);
+    i64::try_from(sizes.fold(0_u64, u64::saturating_add)).unwrap_or(i64::MAX)
+}
+
 fn repository(reading: &RepositoryReading) -> RepositoryStatus {
     let number = i32::try_from(reading.number).unwrap_or(i32::MAX);
     match &reading.outcome {
         Ok(contents) => {
-            let bytes =
-                contents.backups().iter().fold(0_u64, |sum, it| sum.saturating_add(it.sizes.size_repo_delta_bytes));
             let newest = contents.backups().iter().max_by_key(|backup| (backup.timestamp_stop_s, backup.label));
+            let outlook = &contents.outlook;
+            let gaps = outlook.gaps.as_ref().and_then(|gaps| gaps.as_ref().ok());
+            let expiring = outlook.next_expiry.iter().flat_map(|next| &next.labels).take(EXPIRING_MAX);
             RepositoryStatus {
                 number,
                 reachable: true,
                 error: None,
                 backups: i32::try_from(contents.backups().len()).ok(),
-                backup_bytes: i64::try_from(bytes).ok(),
+                backup_bytes: Some(backup_bytes(contents)),
                 first_recoverability_point: first_end(contents).and_then(time),
                 last_backup_label: newest.map(|backup| backup.label.to_string()),
                 last_archived_wal: contents.last_wal.as_ref().map(|(name, _)| name.clone()),
+                missing_wal_files: gaps.map(|gaps| i64::try_from(gaps.count()).unwrap_or(i64::MAX)),
+                first_missing_wal: gaps.and_then(|gaps| gaps.gaps().first()).map(|gap| gap.first.to_string()),
+                next_expiry: outlook.next_expiry.as_ref().and_then(expiry_text),
+                next_expiring_backups: expiring.map(ToString::to_string).collect(),
             }
         }
         Err(error) => {
@@ -170,11 +189,20 @@ fn repository(reading: &RepositoryReading) -> RepositoryStatus {
     }
 }
 
+/// When something expires, for a person.
+fn expiry_text(next: &NextExpiry) -> Option<String> {
+    match next.time {
+        ExpiryTime::At(at_s) => time(at_s),
+        ExpiryTime::NextFull => Some("with the next full backup".to_owned()),
+        ExpiryTime::NextDifferential => Some("with the next differential backup".to_owned()),
+    }
+}
+
 fn first_end(contents: &Contents) -> Option<i64> {
     contents.backups().iter().map(|backup| backup.timestamp_stop_s).min()
 }
 
-fn error_text(error: &pgbr_repo::error::Error) -> String {
+fn error_text(error: &Error) -> String {
     format!("[{:03}]: {}", error.kind().code(), error.message())
 }
 
@@ -184,7 +212,7 @@ fn shortened(text: &str) -> String {
 
 /// What waits and what failed, told by the pod that archives.
 fn archiving(status: &mut StanzaStatus, present: &StanzaStatus, facts: &Facts<'_>) {
-    let Some(pending) = facts.pending else {
+    let Some(Ok(pending)) = facts.pending else {
         status.waiting_wal_files = present.waiting_wal_files;
         status.oldest_waiting_wal.clone_from(&present.oldest_waiting_wal);
         status.oldest_waiting_wal_time.clone_from(&present.oldest_waiting_wal_time);
@@ -226,9 +254,9 @@ fn reachable(facts: &Facts<'_>) -> Wanted {
             let errors = reading.repositories.iter().filter_map(|it| Some((it.number, it.outcome.as_ref().err()?)));
             let texts: Vec<String> =
                 errors.map(|(number, error)| format!("repo{number}: {}", error_text(error))).collect();
-            match texts.is_empty() {
-                true => wanted(Truth::True, "Answered", "every repository answered".to_owned()),
-                false => wanted(Truth::False, "NoAnswer", texts.join("; ")),
+            match reading.repositories.iter().find_map(|it| it.outcome.as_ref().err()) {
+                None => wanted(Truth::True, "Answered", "every repository answered".to_owned()),
+                Some(first) => wanted(Truth::False, why_unreachable(first), texts.join("; ")),
             }
         }
     }
@@ -252,17 +280,21 @@ fn archives(facts: &Facts<'_>) -> Option<Wanted> {
     if let (true, Some(failure)) = (facts.sight.archiving_fails, &facts.sight.archive_failure) {
         return Some(wanted(Truth::False, "Failing", failure.text.clone()));
     }
+    let pending = match pending {
+        Ok(pending) => pending,
+        Err(error) => return Some(wanted(Truth::Unknown, "NotReadable", error_text(error))),
+    };
     if let Some(message) = stalled(pending, facts) {
         return Some(wanted(Truth::False, "Stalled", message));
     }
-    let has_wal = facts.reading.ok().map(|reading| last_wal_everywhere(reading).is_some());
-    Some(match (has_wal, &facts.sight.archived) {
-        (_, Some(_)) => wanted(Truth::True, "Archived", "WAL is archived".to_owned()),
-        (Some(true), None) if pending.files == 0 => {
-            wanted(Truth::True, "Archived", "WAL was archived, and none waits".to_owned())
+    let answered = facts.reading.is_ok_and(|reading| reading.answers().next().is_some());
+    Some(match last_archived(facts) {
+        Some((name, at_s)) => {
+            let at = time(at_s).map(|at| format!(" at {at}")).unwrap_or_default();
+            wanted(Truth::True, "Archived", format!("the last WAL file, {name}, was archived{at}"))
         }
-        (Some(false), None) => wanted(Truth::False, "NeverArchived", "no WAL was ever archived".to_owned()),
-        _ => wanted(Truth::Unknown, "NotSeen", "no WAL was archived since the sidecar started".to_owned()),
+        None if answered => wanted(Truth::False, "NeverArchived", "no WAL was ever archived".to_owned()),
+        None => wanted(Truth::Unknown, "NotSeen", "no WAL was archived since the sidecar started".to_owned()),
     })
 }
 
@@ -286,7 +318,60 @@ fn stalled(pending: &Pending, facts: &Facts<'_>) -> Option<String> {
         (None, None) => "no WAL was archived since the sidecar started".to_owned(),
     };
     let since = time(*since_s).unwrap_or_else(|| since_s.to_string());
-    Some(format!("{arrived}: {} file(s) wait, {name} since {since}", pending.files))
+    let last_try = facts.sight.archive_failure.as_ref().map_or_else(String::new, |failure| {
+        format!("; the last failure, at {}, was of {}", time(failure.at_s).unwrap_or_default(), failure.text)
+    });
+    Some(format!("{arrived}: {} file(s) wait, {name} since {since}{last_try}", pending.files))
+}
+
+/// The last file that was archived, and when: what is in every repository, or what this process did since.
+fn last_archived<'a>(facts: &Facts<'a>) -> Option<(&'a str, i64)> {
+    let stored = facts.reading.ok().and_then(last_wal_everywhere).map(|(name, at_s)| (name.as_str(), *at_s));
+    let own = facts.sight.archived.as_ref().map(|noted| (noted.text.as_str(), noted.at_s));
+    stored.into_iter().chain(own).max_by_key(|(_, at_s)| *at_s)
+}
+
+/// Whether WAL is missing, told by the pod that archives.
+fn continuous(facts: &Facts<'_>) -> Option<Wanted> {
+    facts.pending.as_ref()?;
+    let wanted = |truth, reason, message| Some(Wanted { kind: "Continuous", truth, reason, message });
+    let Ok(reading) = facts.reading else {
+        return wanted(Truth::Unknown, "NoAnswer", "the repositories could not be asked".to_owned());
+    };
+    let (mut lost, mut unknown) = (Vec::new(), Vec::new());
+    for repository in &reading.repositories {
+        let number = repository.number;
+        match repository.outcome.as_ref().map(|contents| &contents.outlook) {
+            Ok(Outlook { gaps: Some(Ok(gaps)), .. }) => {
+                lost.extend(gaps.gaps().first().map(|first| {
+                    format!("repo{number} lacks {} WAL files, the first is {}", gaps.count(), first.first)
+                }));
+            }
+            Ok(Outlook { gaps: Some(Err(error)), .. }) | Err(error) => {
+                unknown.push(format!("repo{number}: {}", error_text(error)));
+            }
+            // Without a list of backups nothing is needed.
+            Ok(Outlook { gaps: None, .. }) => {}
+        }
+    }
+    match (lost.is_empty(), unknown.is_empty()) {
+        (false, _) => {
+            let advice = "recovery cannot go past a gap: a new full backup makes what follows recoverable";
+            wanted(Truth::False, "Gap", format!("{}; {advice}", lost.join("; ")))
+        }
+        (true, false) => wanted(Truth::Unknown, "NoAnswer", unknown.join("; ")),
+        (true, true) => wanted(Truth::True, "NoGap", "no WAL that backups and recovery need is missing".to_owned()),
+    }
+}
+
+/// Why a repository could not be read, in one word.
+fn why_unreachable(error: &Error) -> &'static str {
+    match (error.storage_class(), error.kind()) {
+        (Some(ErrorClass::Denied), _) | (_, ErrorKind::Access) => "Denied",
+        (_, ErrorKind::Crypto) => "WrongKey",
+        (Some(_), _) | (None, ErrorKind::HostConnect | ErrorKind::Service) => "NoAnswer",
+        (None, _) => "NotReadable",
+    }
 }
 
 /// The condition, with the time since when it is so.
@@ -310,11 +395,115 @@ fn condition(wanted: &Wanted, present: &[Condition], now_s: i64) -> Condition {
 
 #[cfg(test)]
 mod tests {
-    use pgbr_repo::error::{Error, ErrorKind};
+    use pgbr_repo::format::ArchiveId;
+    use pgbr_repo::postgres::{WalSegmentName, WalSegmentSize};
+    use pgbr_repo::repository::{ArchivedWal, NeededWal, WalGaps};
 
+    use super::super::reading::Contents;
     use super::*;
 
-    const NOW_S: i64 = 1_800_000_000;
+    const NOW_S: i64 = 1_000_000;
+
+    /// The condition of this type, as status, reason and message, of a stanza with one repository.
+    fn told(
+        kind: &str,
+        outcome: Result<Contents, Error>,
+        pending: Option<Result<&Pending, &Error>>,
+        sight: &Sight,
+    ) -> Option<(String, String, String)> {
+        let reading = Reading { repositories: vec![RepositoryReading { number: 1, is_encrypted: false, outcome }] };
+        let facts = Facts {
+            stanza: "demo",
+            cluster: "demo",
+            cluster_uid: "uid",
+            now_s: NOW_S,
+            reading: Ok(&reading),
+            pending,
+            sight,
+            upkeep: &[],
+        };
+        let status = stanza_status(None, &facts);
+        let condition = status.conditions.into_iter().find(|condition| condition.type_ == kind)?;
+        Some((condition.status, condition.reason, condition.message))
+    }
+
+    fn with_wal(outlook: Outlook) -> Result<Contents, Error> {
+        let last_wal = Some(("000000010000000000000009".to_owned(), NOW_S - 86_400 * 7));
+        Ok(Contents { last_wal, outlook, ..Contents::default() })
+    }
+
+    fn waiting(for_s: i64) -> Pending {
+        let oldest = Some((NOW_S - for_s, "00000001000000000000000A".to_owned()));
+        Pending { files: 3, oldest, first_segment: None }
+    }
+
+    #[test]
+    fn kg25_archiving_is_true_only_as_long_as_nothing_has_waited_too_long() {
+        let quiet = Sight::default();
+        let of = |pending: &Pending, sight: &Sight| {
+            let (status, reason, message) =
+                told("Archiving", with_wal(Outlook::default()), Some(Ok(pending)), sight).unwrap();
+            (format!("{status} {reason}"), message)
+        };
+        // The last file is a week old, and nothing waits: that is a quiet cluster.
+        let (state, message) = of(&Pending::default(), &quiet);
+        assert_eq!(state, "True Archived");
+        assert!(message.contains("000000010000000000000009") && message.contains("1970-01-05T13:46:40Z"), "{message}");
+        assert_eq!(of(&waiting(STALLED_S - 1), &quiet).0, "True Archived");
+        assert_eq!(of(&waiting(STALLED_S), &quiet).0, "False Stalled");
+        let failure = Noted { at_s: NOW_S - 900, text: "00000001000000000000000A: no answer".to_owned() };
+        let archived = Some(Noted { at_s: NOW_S - 600, text: "000000010000000000000009".to_owned() });
+        let healed = Sight { archive_failure: Some(failure.clone()), archived: archived.clone(), ..Sight::default() };
+        let (state, message) = of(&waiting(STALLED_S), &healed);
+        assert_eq!(state, "False Stalled", "however well the last try went");
+        assert!(message.contains("no answer") && message.contains("1970-01-12T13:31:40Z"), "{message}");
+        assert_eq!(of(&waiting(1), &healed).0, "True Archived");
+        let fails = Sight { archiving_fails: true, ..healed };
+        assert_eq!(of(&waiting(1), &fails), ("False Failing".to_owned(), failure.text.clone()));
+        // What cannot be told is not told.
+        let error = Error::new(ErrorKind::PathOpen, "pg_wal: no");
+        let unread = told("Archiving", with_wal(Outlook::default()), Some(Err(&error)), &quiet).unwrap();
+        assert_eq!((unread.0.as_str(), unread.1.as_str()), ("Unknown", "NotReadable"));
+        assert_eq!(told("Archiving", with_wal(Outlook::default()), None, &fails), None, "another pod archives");
+        let never = told("Archiving", Ok(Contents::default()), Some(Ok(&Pending::default())), &quiet).unwrap();
+        assert_eq!((never.0.as_str(), never.1.as_str()), ("False", "NeverArchived"));
+        let unseen = Err(Error::new(ErrorKind::Service, "no"));
+        let unseen = told("Archiving", unseen, Some(Ok(&Pending::default())), &quiet).unwrap();
+        assert_eq!((unseen.0.as_str(), unseen.1.as_str()), ("Unknown", "NotSeen"));
+    }
+
+    #[test]
+    fn kg25_a_gap_is_a_condition_and_what_is_not_known_is_none() {
+        let of = |gaps: Option<Result<WalGaps, Error>>| {
+            let outlook = Outlook { gaps, next_expiry: None };
+            told("Continuous", with_wal(outlook), Some(Ok(&Pending::default())), &Sight::default()).unwrap()
+        };
+        let archive_id = ArchiveId::parse("16-1").unwrap();
+        let name = |text| WalSegmentName::parse(text).unwrap();
+        let (start, stop) = (name("000000010000000000000002"), name("000000010000000000000003"));
+        let needed = NeededWal { archive_id, start, start_lsn: None, stop, is_open: true };
+        let gaps = ArchivedWal::default().gaps(&[needed], WalSegmentSize::DEFAULT);
+        let (status, reason, message) = of(Some(Ok(gaps)));
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "Gap"));
+        assert!(message.starts_with("repo1 lacks 2 WAL files, the first is 000000010000000000000002"), "{message}");
+        assert_eq!(of(Some(Ok(WalGaps::default()))).0, "True");
+        assert_eq!(of(Some(Err(Error::new(ErrorKind::Format, "no history")))).0, "Unknown");
+        let unreachable = Err(Error::new(ErrorKind::Service, "no"));
+        let unknown = told("Continuous", unreachable, Some(Ok(&Pending::default())), &Sight::default()).unwrap();
+        assert_eq!(unknown.0, "Unknown");
+        assert_eq!(told("Continuous", Ok(Contents::default()), None, &Sight::default()), None);
+    }
+
+    #[test]
+    fn kg25_a_wrong_key_and_a_refusal_are_told_apart_from_silence() {
+        let reason = |error| told("Reachable", Err(error), None, &Sight::default()).unwrap().1;
+        assert_eq!(reason(Error::new(ErrorKind::Crypto, "no")), "WrongKey");
+        assert_eq!(reason(Error::new(ErrorKind::Access, "no")), "Denied");
+        assert_eq!(reason(Error::new(ErrorKind::HostConnect, "no")), "NoAnswer");
+        assert_eq!(reason(Error::new(ErrorKind::Format, "no")), "NotReadable");
+    }
+
+    const STALL_NOW_S: i64 = 1_800_000_000;
     const WEEK_S: i64 = 7 * 86_400;
 
     fn reading(last: &[Option<Option<i64>>]) -> Reading {
@@ -333,20 +522,24 @@ mod tests {
     }
 
     /// Since when the oldest file waits, when this process archived one last, and what the repositories have.
-    fn told(waits_s: Option<i64>, archived_s: Option<i64>, last: &[Option<Option<i64>>]) -> (Truth, String, String) {
-        let oldest = waits_s.map(|ago_s| (NOW_S - ago_s, "000000010000000000000008".to_owned()));
-        let pending = Pending { files: usize::from(oldest.is_some()) * 3, oldest };
+    fn archiving_told(
+        waits_s: Option<i64>,
+        archived_s: Option<i64>,
+        last: &[Option<Option<i64>>],
+    ) -> (Truth, String, String) {
+        let oldest = waits_s.map(|ago_s| (STALL_NOW_S - ago_s, "000000010000000000000008".to_owned()));
+        let pending = Pending { files: usize::from(oldest.is_some()) * 3, oldest, first_segment: None };
         let archived =
-            archived_s.map(|ago_s| Noted { at_s: NOW_S - ago_s, text: "000000010000000000000007".to_owned() });
+            archived_s.map(|ago_s| Noted { at_s: STALL_NOW_S - ago_s, text: "000000010000000000000007".to_owned() });
         let sight = Sight { archived, ..Sight::default() };
         let reading = reading(last);
         let facts = Facts {
             stanza: "demo",
             cluster: "demo",
             cluster_uid: "",
-            now_s: NOW_S,
+            now_s: STALL_NOW_S,
             reading: Ok(&reading),
-            pending: Some(&pending),
+            pending: Some(Ok(&pending)),
             sight: &sight,
             upkeep: &[],
         };
@@ -362,31 +555,34 @@ mod tests {
 
     #[test]
     fn np10_wal_that_waits_while_none_comes_is_told_with_the_time_of_the_last() {
-        let week = NOW_S - WEEK_S;
+        let week = STALL_NOW_S - WEEK_S;
         let last = Some(Some(week));
         let waits = "3 file(s) wait, 000000010000000000000008 since 2027-01-08T08:01:40Z";
         let stalled = |message: &str| (Truth::False, "Stalled".to_owned(), format!("{message}: {waits}"));
         let since = "no WAL since 2027-01-08T08:00:00Z";
         // Whether or not this process has archived before.
-        assert_eq!(told(Some(WEEK_S - 100), Some(WEEK_S), &[last]), stalled(since));
-        assert_eq!(told(Some(WEEK_S - 100), None, &[last]), stalled(since));
+        assert_eq!(archiving_told(Some(WEEK_S - 100), Some(WEEK_S), &[last]), stalled(since));
+        assert_eq!(archiving_told(Some(WEEK_S - 100), None, &[last]), stalled(since));
         // The repository that has the least is what counts, and one that does not answer has no say.
-        assert_eq!(told(Some(WEEK_S - 100), None, &[Some(Some(NOW_S)), last]), stalled(since));
-        assert_eq!(told(Some(WEEK_S - 100), None, &[None, last]), stalled(since));
-        assert_eq!(told(Some(WEEK_S - 100), Some(WEEK_S), &[None]), stalled(since));
-        assert_eq!(told(Some(WEEK_S - 100), None, &[Some(None)]), stalled("no WAL was ever archived"));
-        assert_eq!(told(Some(WEEK_S - 100), None, &[None]), stalled("no WAL was archived since the sidecar started"));
-        assert_eq!(told(Some(STALLED_S), Some(STALLED_S), &[last]).1, "Stalled");
+        assert_eq!(archiving_told(Some(WEEK_S - 100), None, &[Some(Some(STALL_NOW_S)), last]), stalled(since));
+        assert_eq!(archiving_told(Some(WEEK_S - 100), None, &[None, last]), stalled(since));
+        assert_eq!(archiving_told(Some(WEEK_S - 100), Some(WEEK_S), &[None]), stalled(since));
+        assert_eq!(archiving_told(Some(WEEK_S - 100), None, &[Some(None)]), stalled("no WAL was ever archived"));
+        assert_eq!(
+            archiving_told(Some(WEEK_S - 100), None, &[None]),
+            stalled("no WAL was archived since the sidecar started")
+        );
+        assert_eq!(archiving_told(Some(STALLED_S), Some(STALLED_S), &[last]).1, "Stalled");
     }
 
     #[test]
     fn np10_wal_that_is_on_its_way_or_does_not_exist_is_no_alarm() {
-        let last = Some(Some(NOW_S - WEEK_S));
+        let last = Some(Some(STALL_NOW_S - WEEK_S));
         // A backlog that is worked off, a file that waits for a moment, and a server that writes nothing.
-        assert_eq!(told(Some(WEEK_S), Some(STALLED_S - 1), &[last]).1, "Archived");
-        assert_eq!(told(Some(STALLED_S - 1), Some(WEEK_S), &[last]).1, "Archived");
-        assert_eq!(told(None, Some(WEEK_S), &[last]).1, "Archived");
-        assert_eq!(told(None, None, &[last]).1, "Archived");
-        assert_eq!(told(None, None, &[Some(None)]).1, "NeverArchived");
+        assert_eq!(archiving_told(Some(WEEK_S), Some(STALLED_S - 1), &[last]).1, "Archived");
+        assert_eq!(archiving_told(Some(STALLED_S - 1), Some(WEEK_S), &[last]).1, "Archived");
+        assert_eq!(archiving_told(None, Some(WEEK_S), &[last]).1, "Archived");
+        assert_eq!(archiving_told(None, None, &[last]).1, "Archived");
+        assert_eq!(archiving_told(None, None, &[Some(None)]).1, "NeverArchived");
     }
 }

@@ -187,11 +187,12 @@ impl WalSegmentName {
     }
 
     /// The number of the segment counted from the beginning of the WAL (PostgreSQL's `XLogSegNo`).
-    fn number(self, size: WalSegmentSize) -> Option<u64> {
+    pub(crate) fn number(self, size: WalSegmentSize) -> Option<u64> {
         self.fits(size).then(|| u64::from(self.log) * u64::from(size.segments_per_log()) + u64::from(self.segment))
     }
 
-    fn from_number(timeline: Timeline, number: u64, size: WalSegmentSize) -> Option<Self> {
+    /// The segment of this number; `None` beyond the last one that there can be.
+    pub(crate) fn from_number(timeline: Timeline, number: u64, size: WalSegmentSize) -> Option<Self> {
         let per_log = u64::from(size.segments_per_log());
         let log = u32::try_from(number / per_log).ok()?;
         let segment = u32::try_from(number % per_log).ok()?;

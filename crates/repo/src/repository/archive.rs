@@ -46,6 +46,15 @@ pub struct ArchivedSegment {
     pub modified_s: i64,
 }
 
+/// What is directly in the directory of an archive.
+#[derive(Debug, Default)]
+pub(super) struct Overview {
+    /// The directories of segments, each by the name that its first segment would have, in ascending order.
+    pub(super) directories: Vec<WalSegmentName>,
+    /// The highest timeline that has a history file.
+    pub(super) latest: Option<Timeline>,
+}
+
 impl ArchivedFile {
     /// How the file is compressed.
     pub fn compress(&self) -> CompressType {
@@ -139,13 +148,30 @@ impl Archive {
     /// # Errors
     /// The storage's.
     pub async fn wal_directories(&self) -> Result<Vec<WalSegmentName>> {
+        Ok(self.overview().await?.directories)
+    }
+
+    /// What one listing of the archive's own directory tells.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub(super) async fn overview(&self) -> Result<Overview> {
         let directory = path::archive_directory(self.repository.stanza(), self.id);
-        let entries = self.repository.storage().list_all(&directory, &ListOptions::default()).await?;
-        let directories = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
-        let mut names: Vec<WalSegmentName> =
-            directories.filter_map(|entry| WalSegmentName::parse(&format!("{}00000000", entry.name)).ok()).collect();
-        names.sort_unstable();
-        Ok(names)
+        let mut overview = Overview::default();
+        for entry in self.repository.storage().list_all(&directory, &ListOptions::default()).await? {
+            match entry.kind {
+                EntryKind::Directory => {
+                    overview.directories.extend(WalSegmentName::parse(&format!("{}00000000", entry.name)).ok());
+                }
+                _ => {
+                    if let Ok(WalFileName::History(timeline)) = WalFileName::parse(&entry.name) {
+                        overview.latest = overview.latest.max(Some(timeline));
+                    }
+                }
+            }
+        }
+        overview.directories.sort_unstable();
+        Ok(overview)
     }
 
     /// The whole segments in the directory of `segment`, in ascending order; a segment may be there more than once.
@@ -254,15 +280,7 @@ impl Archive {
     /// # Errors
     /// The storage's.
     pub async fn latest_timeline(&self) -> Result<Option<Timeline>> {
-        let directory = path::archive_directory(self.repository.stanza(), self.id);
-        let entries = self.repository.storage().list_all(&directory, &ListOptions::default()).await?;
-        Ok(entries
-            .iter()
-            .filter_map(|entry| match WalFileName::parse(&entry.name) {
-                Ok(WalFileName::History(timeline)) => Some(timeline),
-                _ => None,
-            })
-            .max())
+        Ok(self.overview().await?.latest)
     }
 
     /// Reads an archived file from its start through `job`, which takes of the stored bytes what it needs.

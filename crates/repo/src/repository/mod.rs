@@ -5,6 +5,7 @@
 
 mod archive;
 mod archive_wait;
+mod archived_wal;
 pub mod backup_choice;
 pub mod backup_file;
 mod block_map;
@@ -21,9 +22,12 @@ mod stored_digest;
 mod stored_file;
 mod target_time;
 pub mod timelines;
+mod wal_gaps;
+pub(crate) mod wal_path;
 
 pub use archive::{Archive, ArchivedFile, ArchivedSegment};
 pub use archive_wait::wait_for_segment;
+pub use archived_wal::ArchivedWal;
 pub use block_map::{BlockMapPlace, decode_block_map};
 pub use generation::{check_agreement, check_cluster};
 pub use info_store::INFO_BYTES_MAX;
@@ -34,3 +38,4 @@ pub use recode::StoredAs;
 pub(crate) use reconcile::{Purpose, Reconciled};
 pub use stored_file::{decode_all, encode_all};
 pub use target_time::parse as parse_time;
+pub use wal_gaps::{ArchivedWals, NeededWal, WalGap, WalGaps};

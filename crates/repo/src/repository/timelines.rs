@@ -159,7 +159,8 @@ impl<'a> Timelines<'a> {
     }
 }
 
-fn check_path(history: &TimelineHistory, start: BackupStart) -> Result<()> {
+/// Whether replay from `start` can reach the timeline of `history`.
+pub(super) fn check_path(history: &TimelineHistory, start: BackupStart) -> Result<()> {
     let (target, BackupStart { timeline, lsn, .. }) = (history.timeline(), start);
     let refuse = |text: String| Error::new(ErrorKind::DbMismatch, text);
     match history.ancestry(timeline, lsn) {

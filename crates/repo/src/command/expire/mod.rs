@@ -11,8 +11,10 @@
 
 mod archive;
 mod backups;
+mod forecast;
 mod history;
 mod leftovers;
+mod needed;
 mod options;
 mod permit;
 mod remover;
@@ -26,8 +28,10 @@ use crate::repository::{Change as InfoChange, Purpose, Reconciled, Repository, W
 
 use archive::WalPlan;
 use backups::Change;
+pub use forecast::{ExpiryTime, NextExpiry, next_expiry};
 use history::HistoryLimit;
 pub use jiff::tz::TimeZone;
+pub use needed::needed_wal;
 pub use options::{ExpireRequest, ExpiredBackups, FullUnit, RepositoryRules, Retention, WalRetention};
 pub use permit::Permit;
 use remover::Remover;

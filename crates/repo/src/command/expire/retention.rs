@@ -36,6 +36,8 @@ pub(super) struct BackupPlan {
     pub(super) wal: WalRetention,
     /// Whether full backups are kept by age in this run.
     pub(super) by_age: bool,
+    /// Whether a backup is to go, or stays because it is held, for its age.
+    pub(super) any_by_age: bool,
     /// Whether the backup that was asked for is in this repository.
     pub(super) found: bool,
     /// Whether the newest backup goes.
@@ -45,10 +47,28 @@ pub(super) struct BackupPlan {
 /// Decides which backups go.
 ///
 /// # Errors
-/// - [`ErrorKind::BackupSetInvalid`] when the only full backup of a cluster was to be removed,
-/// - [`ErrorKind::Checksum`] when the oldest backup that stays has page checksum errors,
+/// - as [`decided`],
 /// - [`ErrorKind::Clock`] when the age of backups counts and the clock cannot be right.
 pub(super) fn plan(
+    index: RepoIndex,
+    info: &BackupInfo,
+    request: &ExpireRequest,
+    retention: &Retention,
+    now_s: i64,
+) -> Result<BackupPlan> {
+    let plan = decided(index, info, request, retention, now_s)?;
+    if plan.any_by_age {
+        check_clock(info, now_s)?;
+    }
+    Ok(plan)
+}
+
+/// The same for any moment, whether it is now or not.
+///
+/// # Errors
+/// - [`ErrorKind::BackupSetInvalid`] when the only full backup of a cluster was to be removed,
+/// - [`ErrorKind::Checksum`] when the oldest backup that stays has page checksum errors.
+pub(super) fn decided(
     index: RepoIndex,
     info: &BackupInfo,
     request: &ExpireRequest,
@@ -64,6 +84,7 @@ pub(super) fn plan(
             messages: Vec::new(),
             wal: retention.wal,
             by_age: retention.full_unit == FullUnit::Days,
+            any_by_age: false,
             found: false,
             newest_goes: false,
         },
@@ -132,7 +153,7 @@ impl Planner {
         let mut groups = 0;
         for label in self.labels(|_| true).into_iter().take_while(|label| *label < anchor) {
             if self.plan.remaining.backup(&label).is_some() {
-                check_clock(&self.plan.remaining, now_s)?;
+                self.plan.any_by_age = true;
                 groups += usize::from(self.expire("time-based", &label)?);
             }
         }

@@ -5,7 +5,6 @@
 //! The backup and the timeline are chosen by the code that a restore uses.
 
 mod json;
-mod path;
 mod report;
 mod text;
 mod wal;
@@ -19,8 +18,7 @@ use crate::repository::Repository;
 use crate::repository::backup_choice::{Chosen, choose_backup};
 use crate::repository::recovery_goal::{RecoveryGoal, RecoveryTarget, RecoveryType};
 use crate::repository::timelines::{BackupStart, TargetTimeline, Timelines};
-
-use path::{Span, position};
+use crate::repository::wal_path::{self, Span, position};
 
 use wal::Listing;
 
@@ -128,7 +126,7 @@ impl Wal<'_> {
     ) -> Result<WalPart> {
         let (id, repository) = (self.start.archive_id, self.chosen.repository);
         let (first, stop) = self.needed;
-        let timelines = path::timelines(target, self.start.timeline);
+        let timelines = wal_path::timelines(target, self.start.timeline);
         let mut listing = Listing::default();
         listing.add(repository, self.cluster, &timelines, position(first), context).await?;
         let mut size = listing.segment_size(context).await?.unwrap_or(WalSegmentSize::DEFAULT);
@@ -156,7 +154,7 @@ impl Wal<'_> {
     /// The segments on the way to the target.
     fn way(&self, target: Option<&TimelineHistory>, listing: &Listing, size: WalSegmentSize) -> Vec<Span> {
         let (first, stop) = self.needed;
-        let all = path::spans(self.start, target, size);
+        let all = wal_path::spans(self.start, target, size);
         match &self.goal.recovery_type {
             RecoveryType::Immediate | RecoveryType::None | RecoveryType::Preserve => {
                 vec![Span { first, last: Some(stop) }]
@@ -164,14 +162,14 @@ impl Wal<'_> {
             RecoveryType::Target(RecoveryTarget::Lsn, _) => match self.goal.target_lsn() {
                 Some(lsn) => {
                     let end = position(lsn.segment(self.start.timeline, size));
-                    path::until(all, end.max(position(stop)))
+                    wal_path::until(all, end.max(position(stop)))
                 }
                 None => all,
             },
             RecoveryType::Target(RecoveryTarget::Time, _) => {
                 let target_s = self.goal.target_time_s().unwrap_or(i64::MAX);
                 match listing.first_archived_after(&all, target_s, size) {
-                    Some(end) => path::until(all, end.max(position(stop))),
+                    Some(end) => wal_path::until(all, end.max(position(stop))),
                     None => all,
                 }
             }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::path::{Position, Span, position};
 use super::report::{MissingRun, WalPart, WalRun};
 use crate::error::Result;
 use crate::format::ArchiveId;
 use crate::postgres::timeline::Timeline;
 use crate::postgres::{PgVersion, SystemId, WalSegmentName, WalSegmentSize};
 use crate::progress::Context;
+use crate::repository::wal_path::{Position, Span, position};
 use crate::repository::{Archive, ArchivedSegment, RepoIndex, Repository};
 
 /// A segment that is archived.

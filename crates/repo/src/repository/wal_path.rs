@@ -1,20 +1,20 @@
 //! The WAL on the way from a backup to the end of a timeline. Pure.
 
+use super::timelines::BackupStart;
 use crate::postgres::timeline::{Timeline, TimelineHistory};
 use crate::postgres::{WalSegmentName, WalSegmentSize};
-use crate::repository::timelines::BackupStart;
 
 /// Where a segment is in the WAL, whatever its timeline: ordered as the WAL is.
-pub(super) type Position = (u32, u32);
+pub(crate) type Position = (u32, u32);
 
 /// The position of a segment.
-pub(super) fn position(segment: WalSegmentName) -> Position {
+pub(crate) fn position(segment: WalSegmentName) -> Position {
     (segment.log(), segment.segment())
 }
 
 /// Consecutive segments of one timeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
+pub(crate) struct Span {
     /// The first.
     pub first: WalSegmentName,
     /// The last; `None` for as far as the archive goes.
@@ -24,7 +24,7 @@ pub(super) struct Span {
 /// The segments from the start of a backup on, along the timelines to that of `target` (without one: the backup's own).
 ///
 /// The segment in which a timeline was left is on the next one, which begins with a copy of it.
-pub(super) fn spans(start: BackupStart, target: Option<&TimelineHistory>, size: WalSegmentSize) -> Vec<Span> {
+pub(crate) fn spans(start: BackupStart, target: Option<&TimelineHistory>, size: WalSegmentSize) -> Vec<Span> {
     let mut spans = Vec::new();
     let mut first = start.lsn.segment(start.timeline, size);
     let mut timeline = start.timeline;
@@ -48,7 +48,7 @@ pub(super) fn spans(start: BackupStart, target: Option<&TimelineHistory>, size: 
 }
 
 /// The spans up to the segment at `end`.
-pub(super) fn until(spans: Vec<Span>, end: Position) -> Vec<Span> {
+pub(crate) fn until(spans: Vec<Span>, end: Position) -> Vec<Span> {
     let begun = spans.into_iter().filter(|span| position(span.first) <= end);
     begun
         .map(|span| {
@@ -60,7 +60,7 @@ pub(super) fn until(spans: Vec<Span>, end: Position) -> Vec<Span> {
 }
 
 /// The timelines on the way.
-pub(super) fn timelines(target: Option<&TimelineHistory>, start: Timeline) -> Vec<Timeline> {
+pub(crate) fn timelines(target: Option<&TimelineHistory>, start: Timeline) -> Vec<Timeline> {
     let Some(target) = target else { return vec![start] };
     let passed = target.switches().iter().map(|switch| switch.timeline).skip_while(|timeline| *timeline != start);
     passed.chain([target.timeline()]).collect()
