@@ -1,6 +1,15 @@
 //! The definition of the Archive against the fields of the original's (`data/archive-crd.tsv`).
 
+use std::collections::BTreeMap;
+
+use pgbr_config::Command;
+use pgbr_plugin::instance::pod::Pod;
+use pgbr_plugin::resource::ArchiveSpec;
+use pgbr_plugin::settings::{Request, SecretRef, Secrets, settings};
+use pgbr_repo::format::Stanza;
 use serde_json::{Value, json};
+
+use crate::schema::mistakes;
 
 fn schema() -> Value {
     let definition = pgbr_plugin::resource::definition();
@@ -58,9 +67,115 @@ fn every_field_is_there_with_its_type_and_no_stricter_check() {
             }
         }
         assert!(ours["pattern"].is_null() || checks.contains("pattern="), "{path} has a pattern and had not");
-        assert!(ours["x-kubernetes-validations"].is_null(), "{path} has rules");
+        // Rules have a test of their own; as many repositories as pgBackRest knows are not fewer than ever worked.
+        let has_rules = !ours["x-kubernetes-validations"].is_null();
+        assert!(!has_rules || RULED.contains(&path), "{path} has rules");
+        let most = (path == ".spec.configuration.repositories").then_some(256);
+        assert_eq!(ours["maxItems"].as_u64(), most, "{path}");
     }
     assert!(fields > 115, "{fields}");
+}
+
+/// What has rules in CEL.
+const RULED: [&str; 2] = [".spec.configuration.repositories[]", ".spec.configuration.repositories[].s3Credentials"];
+
+/// Makes another repository of one.
+type Change<'a> = &'a dyn Fn(&mut Value);
+
+/// A rule refuses only what never worked: the sidecar refuses the same for every command, with or without the rule.
+#[test]
+fn kg26_rules_refuse_what_never_worked_and_nothing_else() {
+    let schema = schema();
+    let (all, _) = at(&schema, ".spec").unwrap();
+    let with = |change: Change<'_>| {
+        let mut repository = json!({
+            "bucket": "b", "destinationPath": "/", "endpointURL": "s3.example", "encryption": "aes-256-cbc",
+            "encryptionKey": { "name": "n", "key": "k" },
+            "s3Credentials": { "keyType": "shared", "accessKeyId": { "name": "n", "key": "k" },
+                "secretAccessKey": { "name": "n", "key": "k" }, "uriStyle": "path", "region": "r" },
+        });
+        change(&mut repository);
+        json!({ "configuration": { "repositories": [repository] } })
+    };
+    let remove = |repository: &mut Value, pointer: &str| {
+        let (parent, field) = pointer.rsplit_once('/').unwrap();
+        repository.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(field);
+    };
+    // What clients make of an object: fields left out, empty, or null.
+    let good: [Change<'_>; 17] = [
+        &|_| {},
+        &|it| remove(it, "/encryption"),
+        &|it| it["encryption"] = json!(""),
+        &|it| it["encryption"] = Value::Null,
+        &|it| {
+            it["encryption"] = json!("none");
+            it["encryptionKey"] = Value::Null;
+        },
+        &|it| {
+            remove(it, "/encryption");
+            remove(it, "/encryptionKey");
+        },
+        &|it| remove(it, "/s3Credentials"),
+        &|it| it["s3Credentials"] = Value::Null,
+        &|it| it["s3Credentials"] = json!({ "keyType": "auto" }),
+        &|it| it["s3Credentials"] = json!({ "keyType": "web-id", "region": "r", "accessKeyId": null }),
+        &|it| it["s3Credentials"] = json!({ "keyType": "pod-id" }),
+        &|it| it["s3Credentials"] = json!({ "keyType": "process" }),
+        &|it| remove(it, "/s3Credentials/keyType"),
+        &|it| it["s3Credentials"]["keyType"] = json!(""),
+        &|it| it["s3Credentials"]["keyType"] = Value::Null,
+        &|it| remove(it, "/s3Credentials/uriStyle"),
+        &|it| it["destinationPath"] = json!("/a b/c-1_2.3"),
+    ];
+    for (number, change) in good.into_iter().enumerate() {
+        let spec = with(change);
+        assert_eq!(mistakes(all, &spec), [] as [String; 0], "{number}: {spec}");
+    }
+    let bad: [(Change<'_>, &str); 9] = [
+        (&|it| remove(it, "/encryptionKey"), "encryption needs encryptionKey"),
+        (&|it| it["encryptionKey"] = Value::Null, "encryption needs encryptionKey"),
+        (&|it| it["destinationPath"] = json!("backups/a"), "has to begin with a slash"),
+        (&|it| remove(it, "/s3Credentials/accessKeyId"), "needs accessKeyId and secretAccessKey"),
+        (&|it| remove(it, "/s3Credentials/secretAccessKey"), "needs accessKeyId and secretAccessKey"),
+        (&|it| it["s3Credentials"] = json!({}), "needs accessKeyId and secretAccessKey"),
+        (&|it| it["s3Credentials"] = json!({ "keyType": "" }), "needs accessKeyId and secretAccessKey"),
+        (&|it| it["s3Credentials"]["keyType"] = json!("webid"), "keyType has to be"),
+        (&|it| it["s3Credentials"]["uriStyle"] = json!("virtual"), "uriStyle has to be"),
+    ];
+    for (change, message) in bad {
+        let spec = with(change);
+        let found = mistakes(all, &spec);
+        assert!(found.len() == 1 && found[0].contains(message), "{message}: {found:?}");
+        assert_eq!(taken(&spec), Vec::<String>::new(), "{spec}");
+    }
+    assert_eq!(taken(&with(&|_| {})).len(), 5, "what is right is taken");
+    let many =
+        json!({ "configuration": { "repositories": vec![json!({ "bucket": "b", "destinationPath": "/" }); 257] } });
+    assert_eq!(mistakes(all, &many), [".configuration.repositories: there are too many"]);
+}
+
+/// The commands that use a repository and for which the sidecar makes options of it.
+fn taken(spec: &Value) -> Vec<String> {
+    let archive: ArchiveSpec = serde_json::from_value(spec.clone()).unwrap();
+    let values = [(SecretRef { name: "n".to_owned(), key: "k".to_owned() }, "secret-value".into())].into();
+    let secrets = Secrets { values, ..Secrets::default() };
+    let stanza = Stanza::parse("demo").unwrap();
+    let variables = [("POD_NAME", "demo-1"), ("NAMESPACE", "apps"), ("PGDATA", "/data")];
+    let pod = Pod::of(variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into()).unwrap();
+    let commands = [Command::ArchivePush, Command::ArchiveGet, Command::Backup, Command::Restore, Command::Info];
+    let is_taken = |command: &Command| {
+        let request = Request {
+            command: *command,
+            archive: &archive,
+            secrets: &secrets,
+            stanza: &stanza,
+            pod: &pod,
+            parameters: &BTreeMap::new(),
+            annotations: &[],
+        };
+        settings(&request).is_ok()
+    };
+    commands.iter().filter(|command| is_taken(command)).map(|command| format!("{command:?}")).collect()
 }
 
 #[test]

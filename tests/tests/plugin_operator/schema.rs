@@ -1,5 +1,6 @@
 //! What the API server checks before it takes an object: the definition's schema, as far as ours uses it.
 
+use cel::{Context, Program};
 use serde_json::Value;
 
 /// The mistakes of an object against a schema, each with its place. A field that the schema does not name is one: the server
@@ -7,7 +8,29 @@ use serde_json::Value;
 pub(crate) fn mistakes(schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     check(schema, value, "", &mut found);
+    // As the API server: rules are about objects that are formed as they should be.
+    if found.is_empty() {
+        apply_rules(schema, value, "", &mut found);
+    }
     found
+}
+
+fn apply_rules(schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
+    if value.is_null() {
+        return;
+    }
+    for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
+        if !holds(rule["rule"].as_str().unwrap(), value) {
+            found.push(format!("{place}: {}", rule["message"].as_str().unwrap()));
+        }
+    }
+    for (name, field) in value.as_object().into_iter().flatten() {
+        let known = schema["properties"].get(name).or(schema.get("additionalProperties"));
+        apply_rules(known.unwrap_or(&Value::Null), field, &format!("{place}.{name}"), found);
+    }
+    for (at, item) in value.as_array().into_iter().flatten().enumerate() {
+        apply_rules(&schema["items"], item, &format!("{place}[{at}]"), found);
+    }
 }
 
 fn check(schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
@@ -45,13 +68,16 @@ fn check(schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
     {
         say("it is too short".to_owned());
     }
+    if let Some(items) = value.as_array()
+        && schema["maxItems"].as_u64().is_some_and(|maximum| u64::try_from(items.len()).unwrap() > maximum)
+    {
+        say("there are too many".to_owned());
+    }
     for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
         if value.get(name).is_none() {
             say(format!("{name} is missing"));
         }
     }
-    // There are no rules in CEL: a definition with some needs more than this.
-    assert!(schema["x-kubernetes-validations"].is_null(), "{place} has rules");
     for (name, field) in value.as_object().into_iter().flatten() {
         let known = schema["properties"].get(name).or(schema.get("additionalProperties"));
         match known {
@@ -61,5 +87,20 @@ fn check(schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
     }
     for (at, item) in value.as_array().into_iter().flatten().enumerate() {
         check(&schema["items"], item, &format!("{place}[{at}]"), found);
+    }
+}
+
+/// Whether a rule in CEL holds for a value. To rules a field that is `null` is not there.
+fn holds(rule: &str, value: &Value) -> bool {
+    let mut value = value.clone();
+    if let Value::Object(fields) = &mut value {
+        fields.retain(|_, field| !field.is_null());
+    }
+    let program = Program::compile(rule).unwrap_or_else(|error| panic!("{rule}: {error}"));
+    let mut context = Context::default();
+    context.add_variable("self", value).unwrap();
+    match program.execute(&context) {
+        Ok(cel::Value::Bool(holds)) => holds,
+        other => panic!("{rule}: {other:?}"),
     }
 }

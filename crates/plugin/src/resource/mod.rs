@@ -4,6 +4,7 @@
 //! Enumerations are texts here and are checked where they are used, with the name of the field in the message: an
 //! Archive with one bad value must still be readable, or the watch of all Archives would stop at it.
 
+mod rules;
 mod schema;
 mod status;
 
@@ -30,8 +31,11 @@ pub use status::{ArchiveStatus, EffectiveRepository, RepositoryStatus, StanzaSta
     derive = "Default",
     doc = "Where and how PostgreSQL clusters keep their WAL and backups.",
     printcolumn = r#"{"name":"Bucket","type":"string","jsonPath":".spec.configuration.repositories[0].bucket"}"#,
+    printcolumn = r#"{"name":"Archiving","type":"string","jsonPath":".status.stanzas[0].conditions[?(@.type==\"Archiving\")].status"}"#,
     printcolumn = r#"{"name":"Last backup","type":"date","jsonPath":".status.stanzas[0].lastSuccessfulBackupTime"}"#,
     printcolumn = r#"{"name":"Recoverable from","type":"string","jsonPath":".status.stanzas[0].firstRecoverabilityPoint"}"#,
+    printcolumn = r#"{"name":"Missing WAL","type":"integer","jsonPath":".status.stanzas[0].repositories[0].missingWalFiles"}"#,
+    printcolumn = r#"{"name":"Next expiry","type":"string","priority":1,"jsonPath":".status.stanzas[0].repositories[0].nextExpiry"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -48,6 +52,8 @@ pub struct ArchiveSpec {
 #[serde(rename_all = "camelCase")]
 pub struct Configuration {
     /// The repositories; the first is repo1. WAL goes to all of them, a backup to one.
+    // As many as pgBackRest knows; without an end the API server would find the rules about each too expensive.
+    #[schemars(length(max = 256))]
     pub repositories: Vec<Repository>,
     /// How WAL and backups are compressed: gz (the default), bz2, lz4, zst or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -87,6 +93,7 @@ fn shared_key() -> Option<String> {
 /// One repository: a bucket of an S3 server and a path in it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::repository()))]
 pub struct Repository {
     /// The bucket (`repo-s3-bucket`).
     #[schemars(length(min = 1))]
@@ -129,6 +136,7 @@ pub struct SecretKey {
 /// How an S3 server knows us.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::credentials()))]
 pub struct S3Credentials {
     /// shared (the keys below), auto (what the machine gives) or web-id (a token of the service account).
     #[serde(default = "shared_key", skip_serializing_if = "Option::is_none")]
