@@ -81,6 +81,23 @@ impl ObjectError {
     }
 }
 
+/// What the API server says of a Role that gives more than its author has. It has no code of its own (Kubernetes:
+/// `ConfirmNoEscalation` in pkg/registry/rbac/validation).
+const ESCALATION: &str = "attempting to grant RBAC permissions not currently held";
+
+impl ObjectError {
+    /// Whether the API server refused to give a right that this process does not have.
+    pub(crate) fn is_escalation(&self) -> bool {
+        match self {
+            Self::Api { source, .. } => matches!(
+                &**source,
+                kube::Error::Api(status) if status.code == 403 && status.message.contains(ESCALATION)
+            ),
+            _ => false,
+        }
+    }
+}
+
 impl From<ObjectError> for tonic::Status {
     fn from(error: ObjectError) -> Self {
         let text = error.to_string();

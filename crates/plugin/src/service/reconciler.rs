@@ -1,6 +1,6 @@
 //! The ReconcilerHooks service: before a Cluster's Pods and Jobs are made, their rights are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use tonic::{Request, Response, Status};
@@ -70,8 +70,17 @@ impl Reconciler {
         if !self.is_allowed(&cluster, &archives).await? && cluster.status.current_primary.is_none() {
             return Ok(Behavior::Requeue);
         }
-        let role = self.objects.ensure_role(&rbac::role(&cluster, &archives)?).await?;
-        let binding = self.objects.ensure_role_binding(&rbac::role_binding(&cluster)?).await?;
+        let (role, binding) = match self.ensure_rights(&cluster, &archives).await {
+            Err(error) if error.is_escalation() => {
+                self.events.warn(&cluster, "RightsMissing", rights_missing(&cluster, &archives, &error)).await;
+                // As above: what runs has the rights that it had.
+                return match cluster.status.current_primary {
+                    Some(_) => Ok(Behavior::Continue),
+                    None => Ok(Behavior::Requeue),
+                };
+            }
+            changes => changes?,
+        };
         if (role, binding) != (Change::None, Change::None) {
             let fields = [
                 ("cluster", Value::from(cluster.name.as_str())),
@@ -82,6 +91,16 @@ impl Reconciler {
             self.log.info("the rights of the cluster's pods were renewed", &fields);
         }
         Ok(Behavior::Continue)
+    }
+
+    /// Makes Role and RoleBinding what they should be.
+    async fn ensure_rights(
+        &self,
+        cluster: &Cluster,
+        archives: &BTreeMap<String, ArchiveSpec>,
+    ) -> Result<(Change, Change), ObjectError> {
+        let role = self.objects.ensure_role(&rbac::role(cluster, archives)?).await?;
+        Ok((role, self.objects.ensure_role_binding(&rbac::role_binding(cluster)?).await?))
     }
 
     /// Whether every repository is within the administrator's limit; the owner is told what is not.
@@ -114,6 +133,19 @@ impl Reconciler {
             self.events.warn(cluster, "NoArchive", note).await;
         }
     }
+}
+
+/// What an administrator has to do: nobody can give a right that he does not have, and the manifest for chosen namespaces
+/// has none to Secrets.
+fn rights_missing(cluster: &Cluster, archives: &BTreeMap<String, ArchiveSpec>, error: &ObjectError) -> String {
+    let secrets: BTreeSet<&str> = archives.values().flat_map(ArchiveSpec::secrets).collect();
+    let secrets: Vec<&str> = secrets.into_iter().collect();
+    format!(
+        "the plugin cannot let the pods read the Secrets {} of namespace '{}': it may not read them itself; apply \
+         namespace-rights.yaml of its manifests there: {error}",
+        secrets.join(", "),
+        cluster.namespace
+    )
 }
 
 /// Whether the resource is the Cluster. Its `kind` may be missing; what then refers to a cluster is none.

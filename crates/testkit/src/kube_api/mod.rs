@@ -155,9 +155,15 @@ impl KubeApi {
         self.shared.lock().rules.clear();
     }
 
-    /// From now on only what these rules (the `rules` of a Role or ClusterRole) allow is answered; the rest is 403.
+    /// From now on only what these rules (the `rules` of a Role or ClusterRole) allow is answered; the rest is 403, and so is
+    /// a Role or RoleBinding that gives a right which is not among them.
     pub fn enforce(&self, rules: &Value) {
         self.shared.lock().rules.enforce(rules);
+    }
+
+    /// Allows this too in a namespace, as a Role and its RoleBinding there do.
+    pub fn grant(&self, namespace: &str, rules: &Value) {
+        self.shared.lock().rules.grant(namespace, rules);
     }
 
     /// Ends every watch with 410 Gone and forgets the history, as a server does after its window.

@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::Shared;
 use super::apply;
 use super::request::{Target, Verb};
-use super::rules::Answer;
-use super::store::{Next, Part, Refusal};
+use super::rules::{Answer, Rules};
+use super::store::{Next, Part, Refusal, Store};
+use super::{Shared, State};
 
 type AnswerBody = UnsyncBoxBody<Bytes, Infallible>;
 
@@ -84,7 +84,7 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Response<An
 fn act(target: &Target, verb: Verb, content_type: &str, body: &[u8], shared: &Shared) -> Result<Value, Refusal> {
     let bad = |error: serde_json::Error| Refusal { status: 400, message: error.to_string() };
     let mut state = shared.lock();
-    let store = &mut state.store;
+    let State { store, rules, .. } = &mut *state;
     let (kind, namespace) = (target.kind, target.namespace.as_str());
     let name = target.name.as_deref().unwrap_or("");
     let part = if target.subresource.as_deref() == Some("status") { Part::Status } else { Part::Main };
@@ -96,20 +96,51 @@ fn act(target: &Target, verb: Verb, content_type: &str, body: &[u8], shared: &Sh
             "metadata": { "resourceVersion": store.version().to_string() },
             "items": store.list(kind, namespace, &|object| selected(target, object)),
         })),
-        Verb::Create => store.create(kind, namespace, serde_json::from_slice(body).map_err(bad)?),
+        Verb::Create => {
+            let object = serde_json::from_slice(body).map_err(bad)?;
+            let object = unless_escalating(object, target, store, rules)?;
+            store.create(kind, namespace, object)
+        }
         Verb::Update => {
             let object = serde_json::from_slice(body).map_err(bad)?;
+            let object = unless_escalating(object, target, store, rules)?;
             store.update(kind, namespace, name, part, |_| Ok(object))
         }
         Verb::Patch if content_type.contains("apply-patch") && store.read(kind, namespace, name).is_err() => {
-            store.create(kind, namespace, serde_json::from_slice(body).map_err(bad)?)
+            let object = serde_json::from_slice(body).map_err(bad)?;
+            let object = unless_escalating(object, target, store, rules)?;
+            store.create(kind, namespace, object)
         }
         Verb::Patch if content_type.contains("apply-patch") => {
             let applied = serde_json::from_slice(body).map_err(bad)?;
+            unless_escalating(apply::applied(store.read(kind, namespace, name)?, &applied), target, store, rules)?;
             store.update(kind, namespace, name, part, |object| Ok(apply::applied(object, &applied)))
         }
-        Verb::Patch => store.update(kind, namespace, name, part, |object| patched(object, content_type, body)),
+        Verb::Patch => {
+            let present = store.read(kind, namespace, name)?;
+            unless_escalating(patched(present, content_type, body)?, target, store, rules)?;
+            store.update(kind, namespace, name, part, |object| patched(object, content_type, body))
+        }
         Verb::Delete => store.delete(kind, namespace, name),
+    }
+}
+
+/// The object, unless it gives a right that who sends it does not have (Kubernetes: privilege escalation prevention).
+fn unless_escalating(object: Value, target: &Target, store: &Store, rules: &Rules) -> Result<Value, Refusal> {
+    let given = match target.kind.kind {
+        "Role" => object["rules"].clone(),
+        "RoleBinding" => {
+            let role = object["roleRef"]["name"].as_str().unwrap_or_default();
+            store.get("Role", &target.namespace, role).map_or(Value::Null, |role| role["rules"].clone())
+        }
+        _ => return Ok(object),
+    };
+    match rules.not_held(&target.namespace, &given) {
+        None => Ok(object),
+        Some(right) => {
+            let message = format!("forbidden: attempting to grant RBAC permissions not currently held: {right}");
+            Err(Refusal { status: 403, message })
+        }
     }
 }
 
