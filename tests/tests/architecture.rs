@@ -195,3 +195,69 @@ fn the_engine_knows_no_terminal_and_no_environment() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Licences that a dependency may have (SPDX): all let the program be given away under its own.
+const LICENCES: [&str; 15] = [
+    "0BSD",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+    "ISC",
+    "MIT",
+    "MIT-0",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+    "bzip2-1.0.6",
+];
+
+/// Whether an SPDX expression leaves a choice among [`LICENCES`]. Parentheses stand around choices only.
+fn is_free(expression: &str) -> bool {
+    let expression = expression.replace(['(', ')'], "").replace('/', " OR ");
+    let is_known = |licence: &str| LICENCES.contains(&licence.trim());
+    expression.split(" AND ").all(|part| part.split(" OR ").any(is_known))
+}
+
+/// What is built is what was locked: every crate comes from the registry with the checksum of its archive, none from a
+/// repository or another place, and each may be given away.
+#[test]
+fn sec22_every_dependency_is_locked_with_its_checksum_and_may_be_given_away() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock");
+    let mut registry = 0;
+    for package in lock.split("[[package]]\n").skip(1) {
+        let field = |name: &str| {
+            let line = package.lines().find_map(|line| line.strip_prefix(&format!("{name} = ")));
+            line.map(|value| value.trim_matches('"').to_owned())
+        };
+        let name = field("name").expect("a name");
+        match field("source") {
+            Some(source) => {
+                registry += 1;
+                assert_eq!(source, "registry+https://github.com/rust-lang/crates.io-index", "{name}");
+                assert!(field("checksum").is_some_and(|checksum| checksum.len() == 64), "{name} has no checksum");
+            }
+            None => assert!(name.starts_with("pgbr") || name == "xtask", "{name} is not of this workspace"),
+        }
+    }
+    assert!(registry > 100, "{registry}");
+    let mut cargo = std::process::Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
+    let host = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    cargo.args(["metadata", "--locked", "--offline", "--format-version=1", "--filter-platform", &host]);
+    let told = cargo.current_dir(root()).output().expect("cargo");
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let mut wrong = Vec::new();
+    for package in packages.iter().filter(|package| package["source"].is_string()) {
+        let licence = package["license"].as_str().unwrap_or("none");
+        if !is_free(licence) {
+            wrong.push(format!("{} has the licence {licence}", package["name"]));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(!is_free("GPL-3.0-only") && !is_free("MIT AND GPL-2.0-only") && is_free("GPL-2.0 OR MIT"));
+}

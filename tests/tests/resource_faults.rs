@@ -4,12 +4,13 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use pgbr_testkit::conf::Conf;
 use pgbr_testkit::postgres::{Cluster, Options, Version};
 use pgbr_testkit::process::{self, Outcome};
-use pgbr_testkit::s3::{Bucket, S3Operation};
+use pgbr_testkit::s3::{Bucket, Fault, RequestInfo, Rule, S3Operation};
 use pgbr_testkit::{pgbr, stock, user};
 use tempfile::TempDir;
 
@@ -142,6 +143,91 @@ fn re08_no_memory_is_a_failure_that_leaves_nothing() {
     let before = scene.labels();
     pgbr::engine().ok(&scene.conf, &BACKUP).unwrap();
     assert_eq!(scene.labels(), before + 1);
+    let verified = stock::newest().engine.ok(&scene.conf, &["verify", "--log-level-console=detail"]).unwrap().text();
+    assert!(!verified.contains("ERROR") && !verified.contains("invalid"), "{verified}");
+}
+
+/// An archiver and a backup need no right to delete, nor to give up uploads: neither when all goes well, nor when transfers
+/// fail on the way, nor for what a failed backup left. Expire may have an identity of its own.
+#[test]
+fn sec19_archiving_and_backups_need_no_right_to_delete() {
+    let mut scene = Scene::new(true);
+    // Expire has another identity, and its own time.
+    scene.conf.global("expire-auto", "n").unwrap();
+    let server = scene.bucket().server();
+    fs::remove_dir_all(scene.bucket().repo()).unwrap();
+    let is_deletion = |operation| {
+        matches!(operation, S3Operation::DeleteObject | S3Operation::DeleteObjects | S3Operation::AbortMultipartUpload)
+    };
+    let deny = || {
+        server.inject(Rule::always(Fault::error(403, "AccessDenied"), move |request| is_deletion(request.operation)));
+    };
+    let deletions = || {
+        let all = [S3Operation::DeleteObject, S3Operation::DeleteObjects, S3Operation::AbortMultipartUpload];
+        all.map(|operation| server.count(operation)).iter().sum::<u64>()
+    };
+    let ok = |arguments: &[&str]| pgbr::engine().ok(&scene.conf, arguments).unwrap();
+    let push = |expected: bool| {
+        let mut push = pgbr::engine().command(&scene.conf, &["archive-push", &format!("pg_wal/{SEGMENT}")]);
+        let outcome = process::run(push.current_dir(scene.dir.path().join("data")), LIMIT).unwrap();
+        assert_eq!(outcome.exit_code == Some(0), expected, "{}", outcome.text());
+    };
+    let bundled = ["backup", "--type=full", "--no-online", "--repo1-bundle"];
+    deny();
+    let before = deletions();
+    ok(&["stanza-create", "--no-online"]);
+    push(true);
+    push(true);
+    ok(&BACKUP);
+    ok(&bundled);
+    assert_eq!(deletions(), before, "nothing was even tried");
+
+    // Answers that are lost and connections that break are tried again; a refusal ends the command.
+    let data_file = |request: &RequestInfo| request.key.contains("/bundle/");
+    for fault in [Fault::Reset, Fault::LoseAnswer] {
+        let left = AtomicU32::new(1);
+        server.inject(Rule::always(fault, move |request| {
+            request.operation == S3Operation::PutObject
+                && data_file(request)
+                && left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+        }));
+        ok(&bundled);
+    }
+    let listed = scene.labels();
+    let fail = || {
+        server.heal();
+        deny();
+        server.inject(Rule::always(Fault::error(403, "AccessDenied"), |request| {
+            request.operation == S3Operation::PutObject
+                && (request.key.contains("archive/demo/15-1") || request.key.contains("/bundle/2"))
+        }));
+        let failed = pgbr::engine().run(&scene.conf, &bundled).unwrap();
+        assert!(failed.exit_code != Some(0) && failed.text().contains("AccessDenied"), "{}", failed.text());
+    };
+    fail();
+    fs::remove_dir_all(scene.bucket().repo().join("archive/demo/15-1")).unwrap();
+    push(false);
+    server.heal();
+    deny();
+    push(true);
+    // What the failed one left is gone on with; what cannot be, stays for expire.
+    let resumed = ok(&bundled).text();
+    assert!(resumed.contains("resumable backup") && resumed.contains("may not be removed here"), "{resumed}");
+    fail();
+    server.heal();
+    deny();
+    let anew = ok(&["backup", "--type=full", "--no-online", "--repo1-bundle", "--no-resume"]).text();
+    assert!(anew.contains("cannot be resumed") && anew.contains("may not be removed here"), "{anew}");
+    assert_eq!(scene.labels(), listed + 2);
+    // The store's folders stay when nothing is in them.
+    let folders = || {
+        let entries = fs::read_dir(scene.bucket().repo().join("backup/demo")).unwrap();
+        entries.filter(|entry| entry.as_ref().unwrap().path().join("backup.manifest.copy").is_file()).count()
+    };
+    assert_eq!(folders(), listed + 3);
+    server.heal();
+    ok(&["expire", "--repo1-retention-full=1"]);
+    assert_eq!((scene.labels(), folders()), (1, 1));
     let verified = stock::newest().engine.ok(&scene.conf, &["verify", "--log-level-console=detail"]).unwrap().text();
     assert!(!verified.contains("ERROR") && !verified.contains("invalid"), "{verified}");
 }

@@ -7,7 +7,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -141,7 +141,8 @@ impl Logger {
     /// Opens the log file for the messages to come; its directory is created when it is missing.
     pub fn open_file(&self, path: &Path) -> io::Result<()> {
         if let Some(directory) = path.parent() {
-            fs::create_dir_all(directory)?;
+            // As the original makes it: whatever the umask is, not for everybody.
+            fs::DirBuilder::new().recursive(true).mode(0o750).create(directory)?;
         }
         let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
         let mut sinks = self.lock();

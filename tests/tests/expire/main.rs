@@ -1,5 +1,6 @@
 //! `expire` against the original over random repositories, under faults, and killed.
 
+mod account;
 mod cli;
 mod faults;
 mod kill;

@@ -13,6 +13,7 @@ mod cancels;
 mod endings;
 mod restores;
 mod sandbox;
+mod secrets;
 mod upgrades;
 mod upkeep;
 mod wal;

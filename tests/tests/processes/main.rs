@@ -5,6 +5,7 @@ mod ahead;
 mod clones;
 mod limits;
 mod locks;
+mod modes;
 mod options;
 mod panics;
 mod scene;

@@ -1,9 +1,9 @@
 //! Scripted answers to reads.
 
 use pgbr_repo::storage::{ByteRange, ErrorClass, ObjectVersion, Storage};
-use pgbr_testkit::s3::WireAnswer;
+use pgbr_testkit::s3::{WireAnswer, WireRequest};
 
-use crate::{assert_clean, path, read, read_range, scripted};
+use crate::{assert_clean, path, read, read_range, scripted, scripted_with};
 
 const ETAG: (&str, &str) = ("etag", "\"1\"");
 const TEN: &[u8] = b"0123456789";
@@ -169,6 +169,52 @@ async fn sec06_answers_are_quoted_bounded_escaped_and_redacted() {
     });
     assert_clean(&read(&storage, "a").await.unwrap_err());
     assert_clean(&crate::put(&storage, "a", b"content").await.unwrap_err());
+}
+
+/// A store that echoes the request in its refusal, as gateways and proxies do when they are asked why: nothing of what the
+/// request was signed with is in the error.
+#[tokio::test]
+async fn sec03_a_refusal_that_echoes_the_request_tells_no_secret() {
+    // 32 bytes of seven.
+    let customer_key = format!("{}Bwc=", "BwcH".repeat(10));
+    let echoes: [fn(&WireRequest) -> String; 4] = [
+        |request| format!("<Error><Code>AccessDenied</Code><Message>{}</Message></Error>", lines(request, "; ")),
+        |request| format!("<html><pre>{} {}\n{}</pre></html>", request.method, request.target, lines(request, "\n")),
+        |request| format!("{{\"headers\": {:?}}}", request.headers),
+        |request| {
+            let signed = request.header("authorization").unwrap();
+            let signature = signed.rsplit_once("Signature=").unwrap().1;
+            format!("<html>GET /b/k?X-Amz-Expires=60&X-Amz-Signature={signature}</html>")
+        },
+    ];
+    for echo in echoes {
+        let (server, storage) = scripted_with(
+            move |request| WireAnswer::http(403, &[], echo(request)),
+            |options| options.sse_customer_key = Some(customer_key.clone().into()),
+        );
+        for error in [read(&storage, "a").await.unwrap_err(), crate::put(&storage, "a", b"content").await.unwrap_err()]
+        {
+            assert_clean(&error);
+            let shown = format!("{error} {error:?}");
+            let mut secrets: Vec<String> = Vec::new();
+            for request in server.requests() {
+                let authorization = request.header("authorization").unwrap();
+                secrets.push(authorization.rsplit_once("Signature=").unwrap().1.to_owned());
+                secrets.push(request.header("x-amz-security-token").unwrap().to_owned());
+                secrets.push(request.header("x-amz-server-side-encryption-customer-key").unwrap().to_owned());
+                secrets.push(request.header("x-amz-server-side-encryption-customer-key-md5").unwrap().to_owned());
+            }
+            assert!(secrets.contains(&customer_key) && secrets.iter().all(|secret| !secret.is_empty()));
+            for secret in secrets {
+                assert!(!shown.contains(&secret), "{secret} is in: {shown}");
+            }
+            assert_eq!(error.class(), ErrorClass::Denied, "{shown}");
+        }
+    }
+}
+
+fn lines(request: &WireRequest, between: &str) -> String {
+    request.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join(between)
 }
 
 #[tokio::test]

@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn in07_another_format_is_refused() {
+    fn in07_sec24_another_format_is_refused() {
         let other = VECTOR.replace("backrest-format=5", "backrest-format=6");
         assert_eq!(read(other.as_bytes()).unwrap_err(), FormatError::OtherFormat { found: 6 });
     }

@@ -169,7 +169,7 @@ fn hi15_a_short_control_file_is_refused() {
 }
 
 #[test]
-fn hi15_an_unknown_version_is_refused_by_its_numbers() {
+fn hi15_sec24_an_unknown_version_is_refused_by_its_numbers() {
     let facts = PgVersion::V15.facts().unwrap();
     let future = built(facts, 288, |bytes| write_at(bytes, CONTROL_VERSION_OFFSET, &2500_u32.to_le_bytes()));
     let error = ControlFile::parse(&future).unwrap_err();

@@ -82,7 +82,7 @@ fn run_in(root: &Path, program: &str, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn two_runs_give_the_same_bytes_and_entries_are_sorted() {
+fn sec22_two_runs_give_the_same_bytes_and_entries_are_sorted() {
     let archive = archive_of(b"a program");
     assert_eq!(archive, archive_of(b"a program"));
     assert_ne!(archive, archive_of(b"another program"));

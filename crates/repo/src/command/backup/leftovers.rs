@@ -7,10 +7,10 @@ use crate::format::{BackupLabel, BackupType, Manifest, path};
 use crate::postgres::PgVersion;
 use crate::progress::{Context, Level};
 use crate::repository::{ManifestFile, Reconciled, WritableRepository};
-use crate::storage::{ErrorClass, ObjectInfo, StorageExt};
+use crate::storage::{ErrorClass, ObjectInfo, StorageError, StorageExt, StoragePath};
 
 /// Looks at the newest directory when its backup was never finished: gives its manifest, and what the file of it was,
-/// when the new backup can go on with it, and removes it otherwise. Older ones are left to `expire`.
+/// when the new backup can go on with it, and removes it otherwise, if it may. Older ones are left to `expire`.
 ///
 /// A backup that backup.info listed was finished, whatever the store shows of it now: its directory stays.
 ///
@@ -44,10 +44,37 @@ pub(super) async fn settle(
     };
     let level = if resumes { Level::Warn } else { Level::Info };
     context.reporter.message(level, 0, &format!("backup '{label}' cannot be resumed: {reason}"));
-    storage.remove_tree(&path::backup(stanza, &label)).await?;
-    reconciled.directories.remove(&label);
+    let directory = path::backup(stanza, &label);
+    if tolerated(storage.remove_tree(&directory).await, &directory, context)? {
+        reconciled.directories.remove(&label);
+    }
     reconciled.left_over = Some(label);
     Ok(None)
+}
+
+/// Removes an object that nothing refers to.
+///
+/// # Errors
+/// The storage's, but for a refusal.
+pub(super) async fn discard(repository: &WritableRepository, path: &StoragePath, context: &Context) -> Result<()> {
+    tolerated(repository.storage().remove(path).await, path, context).map(drop)
+}
+
+/// Whether it was removed: who backs up may have no right to delete (faults.md SEC-19), and what nothing refers to is in
+/// nobody's way until `expire` removes it.
+pub(super) fn tolerated(
+    removed: std::result::Result<(), StorageError>,
+    path: &StoragePath,
+    context: &Context,
+) -> Result<bool> {
+    match removed {
+        Ok(()) => Ok(true),
+        Err(error) if error.class() == ErrorClass::Denied => {
+            context.warn(format!("'{path}' stays, because it may not be removed here: {error}"));
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The manifest of an unfinished backup; `None` when it is there and cannot be read. The store's own failure is none of

@@ -11,6 +11,7 @@ use super::changes::Action;
 use super::cluster::Cluster;
 use super::compare::Compared;
 use super::file::{Copied, Copier};
+use super::leftovers::discard;
 use super::options::BackupOptions;
 use super::ownership::Ownership;
 use super::plan::{Job, Plan};
@@ -165,7 +166,7 @@ impl Process<'_> {
         let is_nothing = |copied: &Copied| matches!(copied, Copied::Vanished | Copied::Unchanged);
         if stored.object.is_some() && stored.result.iter().all(is_nothing) {
             // An empty object would be the file, and there is none, or another backup has it.
-            storage.remove(&prepared.path).await?;
+            discard(self.repository, &prepared.path, self.context).await?;
         }
         files.extend(positions.into_iter().zip(stored.result));
         Ok(Done { worker: slot.number(), bundle: prepared.bundle, pgdata, files })

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::file::{Copied, Copier};
+use super::leftovers::{discard, tolerated};
 use super::options::BackupOptions;
 use super::prepare::Prepared;
 use super::process::Process;
@@ -67,7 +68,7 @@ pub(super) fn obstacle(
 /// can be used. `form` tells in which form a file is stored in an object of its own; `None` when it is not.
 ///
 /// # Errors
-/// The storage's. Whatever happens, the copy of the manifest stays, so that another backup can resume.
+/// The storage's, but for a refusal to remove. Whatever happens, the copy of the manifest stays, so that another backup can resume.
 pub(super) async fn take_over(
     repository: &WritableRepository,
     manifest: &mut Manifest,
@@ -99,11 +100,12 @@ pub(super) async fn take_over(
             Error::new(ErrorKind::Format, format!("'{}' of backup {label} cannot be removed: {error}", entry.name))
         })?;
         context.detail(format!("remove '{path}' from resumed backup ({what})"));
-        match entry.kind {
-            EntryKind::Directory => repository.storage().remove_tree(&path).await?,
+        let removed = match entry.kind {
+            EntryKind::Directory => repository.storage().remove_tree(&path).await,
             // What a directory held has gone with it.
-            _ => repository.storage().remove(&path).await?,
-        }
+            _ => repository.storage().remove(&path).await,
+        };
+        tolerated(removed, &path, context)?;
     }
     Ok(kept)
 }
@@ -216,12 +218,11 @@ impl Process<'_> {
     pub(super) async fn resume(&self, prepared: &Prepared, copier: &Copier) -> Result<Option<Copied>> {
         let [source] = &prepared.sources[..] else { return Ok(None) };
         let Some(stored) = source.kept else { return Ok(None) };
-        let storage = self.repository.storage();
         if let Some(plain) = stored.compared {
             let (copier, source) = (copier.clone(), source.clone());
             match blocking(move || copier.digest_of(&source)).await? {
                 None => {
-                    storage.remove(&prepared.path).await?;
+                    discard(self.repository, &prepared.path, self.context).await?;
                     return Ok(Some(Copied::Vanished));
                 }
                 Some(found) if found != plain => return Ok(None),

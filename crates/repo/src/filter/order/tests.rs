@@ -619,7 +619,7 @@ mod encryption {
     }
 
     #[test]
-    fn cr05_plain_bytes_are_not_taken_for_encrypted_ones() {
+    fn cr05_sec16_plain_bytes_are_not_taken_for_encrypted_ones() {
         let pass = passphrase();
         for plain in [&b"[backrest]\nbackrest-format=5\n"[..], b"Salte", b"S", b"", b"Saltad__0123456789abcdef01234567"]
         {
@@ -647,7 +647,7 @@ mod encryption {
     }
 
     #[test]
-    fn cr06_without_random_bytes_nothing_is_encrypted() {
+    fn cr06_sec16_without_random_bytes_nothing_is_encrypted() {
         let pass = passphrase();
         let spec = StoreSpec { cipher: Some(&pass), ..default_store(CompressType::None) };
         assert!(matches!(store(&spec, &Codecs::new(0), &Broken), Err(FilterError::Random(_))));
@@ -655,11 +655,13 @@ mod encryption {
     }
 
     #[test]
-    fn cr06_each_stream_has_a_salt_of_its_own() {
+    fn cr06_sec16_each_stream_has_a_salt_of_its_own() {
+        const STREAMS: u32 = 20_000;
         let pass = passphrase();
         let codecs = Codecs::new(1);
         let mut salts = std::collections::HashSet::new();
-        for _ in 0..20_000 {
+        let mut ones = [0_u32; 64];
+        for _ in 0..STREAMS {
             let mut chain = seal(&pass, Form::Raw, &codecs, &SystemRandom).unwrap();
             let mut salt = Vec::new();
             chain
@@ -668,8 +670,15 @@ mod encryption {
                     Ok(())
                 })
                 .unwrap();
-            assert_eq!(salt.len(), 8);
-            assert!(salts.insert(salt));
+            let bits = u64::from_be_bytes(salt.try_into().unwrap());
+            for (place, ones) in ones.iter_mut().enumerate() {
+                *ones += u32::from(bits >> place & 1 == 1);
+            }
+            assert!(salts.insert(bits));
+        }
+        // Each bit is as often one as zero; ten standard deviations are for luck.
+        for (place, ones) in ones.into_iter().enumerate() {
+            assert!(ones.abs_diff(STREAMS / 2) < 710, "bit {place} is one in {ones} of {STREAMS}");
         }
     }
 

@@ -146,7 +146,7 @@ mod hi09 {
     }
 
     #[test]
-    fn hi09_another_version_is_refused() {
+    fn hi09_sec24_another_version_is_refused() {
         assert_eq!(fault(&map(&[1, 1, 8 << 3 | 1], 1), facts(8192, 6, 8192, 1)), BlockMapFault::Version(1));
     }
 

@@ -342,7 +342,7 @@ async fn pu15_without_a_usable_archive_info_nothing_is_acknowledged() {
 }
 
 #[tokio::test]
-async fn cr05_a_plain_archive_info_in_an_encrypted_repository_is_refused() {
+async fn cr05_sec16_a_plain_archive_info_in_an_encrypted_repository_is_refused() {
     let world = World::new();
     let memory = memory();
     drop(world.stanza(1, &storage(&memory), None).await);
