@@ -302,6 +302,12 @@ fn what_one_repository_lacks_another_has_and_two_contents_are_none() {
     needed.extend(both);
     let outcome = pgbr::engine().run(&world.sample.conf(), &needed).unwrap();
     assert!(outcome.exit_code.is_some_and(|code| code > 1), "{}", outcome.text());
+    // Nor is a backup nowhere that the first does not have.
+    for name in ["backup.info", "backup.info.copy"] {
+        fs::write(second.join("backup/demo").join(name), "damaged").unwrap();
+    }
+    let outcome = pgbr::engine().run(&world.sample.conf(), &["plan", "--set=20200101-000000F", both[1]]).unwrap();
+    assert!(outcome.exit_code.is_some_and(|code| code > 1), "{}", outcome.text());
     fs::copy(&other, first.join(name)).unwrap();
     user::own(&first.join(name)).unwrap();
     let plan = world.plan(&both);

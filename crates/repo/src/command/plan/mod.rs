@@ -206,3 +206,34 @@ fn judge(plan: &mut Plan, goal: &RecoveryGoal) {
         plan.refuse("the archive ends before the target");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_that_refers_to_one_that_is_not_listed_is_refused() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../formats/samples/info/2.45-pg15-none/backup.info");
+        let mut info = BackupInfo::parse(&std::fs::read(path).unwrap()).unwrap();
+        let referring = info.backups().iter().find(|entry| entry.references.is_some()).cloned().unwrap();
+        let goal = RecoveryGoal {
+            set: None,
+            recovery_type: RecoveryType::Default,
+            target_timeline: None,
+            reaches_timeline: false,
+            time_zone: jiff::tz::TimeZone::UTC,
+        };
+        let mut plan = Plan::new(&goal);
+        check_references(&info, &referring, &mut plan);
+        assert!(plan.is_reachable());
+        let gone = referring.references.as_ref().unwrap()[0];
+        // Whatever depends on it goes first.
+        let dependents: Vec<_> = info.backups().iter().rev().map(|entry| entry.label).collect();
+        for label in dependents.into_iter().take_while(|label| *label != gone) {
+            info.remove(&label).unwrap();
+        }
+        info.remove(&gone).unwrap();
+        check_references(&info, &referring, &mut plan);
+        assert_eq!(plan.obstacles, [format!("backup {gone}, which {} refers to, is not listed", referring.label)]);
+    }
+}
