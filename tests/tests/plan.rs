@@ -67,7 +67,9 @@ impl World {
 fn archived(repo: &Path, id: &str, segment: &str) -> PathBuf {
     let folder = repo.join("archive/demo").join(id).join(&segment[..16]);
     let mut names = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-    names.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(segment)).unwrap()
+    // Beside it may be its backup history file and a part of it.
+    let begin = format!("{segment}-");
+    names.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&begin)).unwrap()
 }
 
 fn ranges(plan: &Value) -> Vec<(u64, String, String)> {
