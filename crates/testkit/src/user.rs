@@ -48,8 +48,20 @@ pub fn command(program: impl AsRef<Path>) -> Command {
 /// # Errors
 /// When the folder cannot be created.
 pub fn scratch() -> Result<TempDir> {
-    let parent = std::env::temp_dir();
-    let dir = tempfile::Builder::new().prefix("pgbr-").tempdir_in(&parent).context("create folder in", &parent)?;
+    scratch_in(&std::env::temp_dir())
+}
+
+/// As [`scratch`], on a disk also where temporary files are in memory: for tests that look at the page cache, or mount the
+/// system's own disk in another way.
+///
+/// # Errors
+/// When the folder cannot be created.
+pub fn scratch_on_disk() -> Result<TempDir> {
+    scratch_in(Path::new("/var/tmp"))
+}
+
+fn scratch_in(parent: &Path) -> Result<TempDir> {
+    let dir = tempfile::Builder::new().prefix("pgbr-").tempdir_in(parent).context("create folder in", parent)?;
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).context("set mode of", dir.path())?;
     own(dir.path())?;
     Ok(dir)

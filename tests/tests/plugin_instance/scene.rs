@@ -40,7 +40,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let folder = user::scratch().unwrap();
+        let folder = user::scratch_on_disk().unwrap();
         let bucket = Bucket::start(folder.path()).unwrap();
         let api = KubeApi::start();
         let world = Self { bucket, api, folder };

@@ -120,9 +120,6 @@ async fn np02_a_file_that_was_written_a_moment_ago_is_looked_at_again() {
     for (after_ms, is_answered) in [(10, false), (10_000, true)] {
         let world = World::new(|written_ms| Arc::new(Stopped(written_ms + after_ms))).await;
         world.push_first_until("the second was pushed ahead", || world.pusher.state() == (0, 1)).await;
-        // PostgreSQL has heard of it: it is not pushed again behind the second.
-        let name = world.segments[0].file_name().unwrap().to_str().unwrap();
-        fs::remove_file(world.segments[0].with_file_name(format!("archive_status/{name}.ready"))).unwrap();
         let before = world.requests();
         world.pusher.push(&world.source(1)).await.unwrap();
         assert_eq!(world.requests() == before, is_answered, "{after_ms} ms");
