@@ -154,7 +154,8 @@ fn kg25_missing_and_waiting_wal_and_the_next_expiry_are_told() {
     let lost = format!("{}{number:08X}", &last[..16]);
     let folder = world.bucket.repo().join("archive/demo/16-1").join(&lost[..16]);
     let stored = world.objects("archive/demo").into_iter().find(|name| name.starts_with(&lost)).unwrap();
-    let aside = world.folder.path().join("aside");
+    // On the same file system.
+    let aside = world.bucket.repo().with_file_name("aside");
     std::fs::rename(folder.join(&stored), &aside).unwrap();
     let gap = told(world, "Continuous", "False", "Gap");
     assert_eq!(repository(&gap, "missingWalFiles"), 1);
