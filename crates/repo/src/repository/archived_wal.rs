@@ -8,6 +8,27 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::postgres::{Timeline, TimelineHistory, WalSegmentName, WalSegmentSize};
 use crate::progress::Context;
 
+/// The numbers of a directory's segments, in ascending runs of consecutive ones, first and last: an archive without gaps
+/// takes some bytes for each 4 GiB of WAL, however small its segments are.
+#[derive(Debug, Clone, Default)]
+struct Runs(Vec<(u32, u32)>);
+
+impl Runs {
+    /// Adds a number that is higher than all before.
+    fn push(&mut self, number: u32) {
+        match self.0.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(number) => *last = number,
+            _ => self.0.push((number, number)),
+        }
+    }
+
+    /// Their segments, in the directory of `first`.
+    fn segments(&self, first: WalSegmentName) -> impl DoubleEndedIterator<Item = WalSegmentName> {
+        let numbers = self.0.iter().flat_map(|(first, last)| *first..=*last);
+        numbers.map(move |number| WalSegmentName::new(first.timeline(), first.log(), number))
+    }
+}
+
 /// The segments of one archive, as of the last look.
 ///
 /// A look lists the newest directory (4 GiB of WAL), those that are new, and one of the others in turn: it costs the same
@@ -15,7 +36,7 @@ use crate::progress::Context;
 #[derive(Debug, Clone, Default)]
 pub struct ArchivedWal {
     /// By the name that a directory's first segment would have: its segments that would be delivered, in ascending order.
-    directories: BTreeMap<WalSegmentName, Vec<WalSegmentName>>,
+    directories: BTreeMap<WalSegmentName, Runs>,
     /// The newest segment, and when it was stored.
     last: Option<(WalSegmentName, i64)>,
     /// The history of the newest timeline that has one.
@@ -78,7 +99,10 @@ impl ArchivedWal {
         }
         let last = listed.iter().max_by_key(|segment| segment.name.segment);
         // Of two contents under one name none is delivered.
-        let whole = versions.into_iter().filter(|(_, (_, is_single))| *is_single).map(|(name, _)| name).collect();
+        let mut whole = Runs::default();
+        for (name, _) in versions.into_iter().filter(|(_, (_, is_single))| *is_single) {
+            whole.push(name.segment());
+        }
         self.directories.insert(directory, whole);
         Ok(last.map(|last| (last.name.segment, last.modified_s)))
     }
@@ -111,7 +135,7 @@ impl ArchivedWal {
         if let Some(size) = self.size {
             return Ok(size);
         }
-        let Some(first) = self.directories.values().flatten().next().copied() else {
+        let Some(first) = self.directories.iter().find_map(|(at, runs)| runs.segments(*at).next()) else {
             return Ok(WalSegmentSize::DEFAULT);
         };
         let found = archive.find_segments(&[first]).await?;
@@ -129,21 +153,21 @@ impl ArchivedWal {
     /// The segments from one to another of the same timeline, both included, in ascending order.
     pub(super) fn between(&self, first: WalSegmentName, last: WalSegmentName) -> impl Iterator<Item = WalSegmentName> {
         let directories = (first <= last).then(|| self.directories.range(directory_of(first)..=directory_of(last)));
-        let segments = directories.into_iter().flatten().flat_map(|(_, segments)| segments.iter().copied());
+        let segments = directories.into_iter().flatten().flat_map(|(at, runs)| runs.segments(*at));
         segments.filter(move |segment| first <= *segment && *segment <= last)
     }
 
     /// The newest segment of a timeline.
     pub(super) fn highest(&self, timeline: Timeline) -> Option<WalSegmentName> {
         let (first, last) = (WalSegmentName::new(timeline, 0, 0), WalSegmentName::new(timeline, u32::MAX, 0));
-        self.directories.range(first..=last).rev().find_map(|(_, segments)| segments.last().copied())
+        self.directories.range(first..=last).rev().find_map(|(at, runs)| runs.segments(*at).next_back())
     }
 
     #[cfg(test)]
     pub(super) fn of(segments: &[WalSegmentName], history: Option<TimelineHistory>) -> Self {
         let mut wal = Self { history, size: Some(WalSegmentSize::DEFAULT), ..Self::default() };
         for segment in segments {
-            wal.directories.entry(directory_of(*segment)).or_default().push(*segment);
+            wal.directories.entry(directory_of(*segment)).or_default().push(segment.segment());
         }
         wal
     }
