@@ -7,6 +7,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use pgbr_testkit::canary;
 use pgbr_testkit::conf::Conf;
 use pgbr_testkit::postgres::{Cluster, Load, Options, Shutdown, Version};
 use pgbr_testkit::process;
@@ -30,7 +31,7 @@ fn wal_goes_both_ways_between_the_original_and_us() {
             site.conf.without("repo1-cipher-type").unwrap().without("repo1-cipher-pass").unwrap();
             if cipher {
                 site.conf.global("repo1-cipher-type", "aes-256-cbc").unwrap();
-                site.conf.global("repo1-cipher-pass", "geheim").unwrap();
+                site.conf.global("repo1-cipher-pass", canary::PASSPHRASE).unwrap();
             }
             let creator = if cipher { &stock.engine } else { ours() };
             creator.ok(&site.conf, &["stanza-create", "--no-online"]).unwrap();

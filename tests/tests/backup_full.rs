@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pgbr_testkit::canary;
 use pgbr_testkit::conf::Conf;
 use pgbr_testkit::engine::Engine;
 use pgbr_testkit::postgres::{Cluster, Load, Options, Shutdown, Version};
@@ -20,7 +21,7 @@ struct Case {
     s3: bool,
 }
 
-const CIPHER: [(&str, &str); 2] = [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", "a secret")];
+const CIPHER: [(&str, &str); 2] = [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", canary::PASSPHRASE)];
 
 /// A server, its stanza, and the folder of both.
 struct Scene {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use pgbr_testkit::canary;
 use pgbr_testkit::conf::Conf;
 use pgbr_testkit::engine::Engine;
 use pgbr_testkit::postgres::{Cluster, Options, Shutdown, Version};
@@ -94,7 +95,7 @@ fn archive_copy_makes_a_backup_that_needs_no_archive() {
     for (options, archive_options) in [
         (&[("compress-type", "zst"), ("repo1-bundle", "y")][..], "--compress-type=lz4"),
         (
-            &[("compress-type", "gz"), ("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", "a secret")],
+            &[("compress-type", "gz"), ("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", canary::PASSPHRASE)],
             "--compress-type=gz",
         ),
     ] {
@@ -230,7 +231,7 @@ fn bk14_each_resumes_what_the_other_left() {
         let options = [
             ("compress-type", "zst"),
             ("repo1-cipher-type", "aes-256-cbc"),
-            ("repo1-cipher-pass", "a secret"),
+            ("repo1-cipher-pass", canary::PASSPHRASE),
             ("manifest-save-threshold", "1B"),
         ];
         let scene = Scene::new(Version::V15, &options, "");

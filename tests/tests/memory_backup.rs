@@ -8,6 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pgbr_testkit::canary;
 use pgbr_testkit::conf::Conf;
 use pgbr_testkit::postgres::{Cluster, Options, Version};
 use pgbr_testkit::process::{self, Peak};
@@ -103,7 +104,7 @@ fn random(path: &Path, size_bytes: u64) {
 
 const MIB: u64 = 1024 * 1024;
 
-const CIPHER: [(&str, &str); 2] = [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", "a secret")];
+const CIPHER: [(&str, &str); 2] = [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", canary::PASSPHRASE)];
 
 /// Two workers with a file each that is larger than the budget many times over; `PGBR_MEMORY=large` makes them larger.
 fn large_files(scene: &Scene) {

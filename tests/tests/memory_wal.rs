@@ -7,6 +7,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use pgbr_testkit::canary;
 use pgbr_testkit::s3::S3Server;
 use pgbr_testkit::user;
 use wal_site::{Site, into_s3, ours, random_segment};
@@ -105,7 +106,7 @@ fn push_and_get(site: &Site, size_mib: u32, compress: &[&str]) {
 #[test]
 fn np07_push_and_get_of_random_bytes_stay_within_their_bounds() {
     let mut site = Site::new(16);
-    for (option, value) in [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", "geheim")] {
+    for (option, value) in [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", canary::PASSPHRASE)] {
         site.conf.global(option, value).unwrap();
     }
     let server = S3Server::start(&site.folder.path().join("store")).unwrap();
@@ -133,7 +134,7 @@ fn np07_the_resident_engine_stays_within_its_bounds() {
     let mut site = Site::new(16);
     for (option, value) in [
         ("repo1-cipher-type", "aes-256-cbc"),
-        ("repo1-cipher-pass", "geheim"),
+        ("repo1-cipher-pass", canary::PASSPHRASE),
         ("process-max", "2"),
         ("compress-type", "zst"),
     ] {

@@ -121,6 +121,12 @@ impl Conf {
         &self.stanza
     }
 
+    /// The folders that programs write logs, markers and lock files into.
+    pub(crate) fn written(&self) -> Vec<PathBuf> {
+        let is_written = |name: &str| matches!(name, "log-path" | "spool-path" | "lock-path");
+        self.global.iter().filter(|(name, _)| is_written(name)).map(|(_, path)| PathBuf::from(path)).collect()
+    }
+
     /// `--config=PATH`.
     #[must_use]
     pub fn config_option(&self) -> String {

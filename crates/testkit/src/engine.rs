@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::canary;
 use crate::conf::Conf;
 use crate::error::Result;
 use crate::process::{self, DEFAULT_LIMIT, Outcome};
@@ -45,12 +46,17 @@ impl Engine {
         command
     }
 
-    /// Runs a command to its end, successful or not.
+    /// Runs a command to its end, successful or not. A secret of a test in what it prints, or in its logs, markers and lock
+    /// files, fails the test.
     ///
     /// # Errors
     /// When it cannot be started or does not end within [`DEFAULT_LIMIT`]; see [`Outcome::success`] for the exit code.
     pub fn run(&self, conf: &Conf, arguments: &[&str]) -> Result<Outcome> {
-        process::run(&mut self.command(conf, arguments), DEFAULT_LIMIT)
+        let outcome = process::run(&mut self.command(conf, arguments), DEFAULT_LIMIT);
+        for folder in conf.written() {
+            canary::look_below(&folder);
+        }
+        outcome
     }
 
     /// Runs a command that must succeed.

@@ -4,6 +4,7 @@
 //! Nothing here is shipped. Every program runs as an unprivileged user when the tests run as root ([`user`]), every
 //! server ends when its handle is dropped, and what a machine lacks is installed below one folder ([`tools`]).
 
+pub mod canary;
 pub mod conf;
 pub mod engine;
 pub mod error;

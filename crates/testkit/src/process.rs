@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::canary;
 use crate::error::{Context, Error, Result};
 
 /// Long enough for any single program a test starts on two busy cores.
@@ -112,12 +113,13 @@ fn run_and(command: &mut Command, limit: Duration, look: impl FnMut(u32)) -> Res
     let Some(status) = status else {
         kill_group(&mut child);
         let text = format!("{}{}", content(&mut stdout), content(&mut stderr));
+        canary::look(&line, &text);
         return Err(Error::TimedOut { what: format!("{line}\n{text}"), limit });
     };
     Ok(outcome(line, status, &mut stdout, &mut stderr, elapsed))
 }
 
-/// What a program left that ended with `status`.
+/// What a program left that ended with `status`; a secret of a test is not among it.
 pub(crate) fn outcome(
     command: String,
     status: ExitStatus,
@@ -125,14 +127,17 @@ pub(crate) fn outcome(
     stderr: &mut File,
     elapsed: Duration,
 ) -> Outcome {
-    Outcome {
+    let outcome = Outcome {
         command,
         exit_code: status.code(),
         status: in_words(status),
         stdout: content(stdout),
         stderr: content(stderr),
         elapsed,
-    }
+    };
+    canary::look(&outcome.command, &outcome.stdout);
+    canary::look(&outcome.command, &outcome.stderr);
+    outcome
 }
 
 /// Waits for the end of `child`, at most `limit`; `None` when it still runs.

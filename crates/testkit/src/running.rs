@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use crate::canary;
 use crate::error::{Context, Error, Result};
 use crate::process::{Outcome, describe, outcome, wait};
 
@@ -71,6 +72,7 @@ impl Running {
             }
             text.push_str(&String::from_utf8_lossy(&bytes));
         }
+        canary::look(&self.line, &text);
         Ok(text)
     }
 
@@ -123,6 +125,10 @@ impl Running {
         self.signal_group(Signal::KILL);
         if let Some(mut child) = self.child.take() {
             let _status = child.wait();
+            // A test that fails anyway has its own reason.
+            if !std::thread::panicking() {
+                drop(self.printed());
+            }
         }
     }
 }

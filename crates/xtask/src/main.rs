@@ -10,6 +10,7 @@ mod fuzz;
 mod image;
 mod interop;
 mod manifests;
+mod sbom;
 mod scratch;
 mod test;
 mod tools;
@@ -33,6 +34,8 @@ cargo xtask COMMAND
                          the plugin's container image as an OCI archive, from a static program, without a container
                          engine; further: --rootfs FOLDER (for manifests/Containerfile), --binary FILE, --debug,
                          --ca-certificates FILE
+  sbom [--target TRIPLE] [--output FILE]
+                         the packages that are linked into the program, as CycloneDX 1.5; part of the image too
   bench [ARGUMENTS]      run the benchmarks of single functions
   bench wal-push         archive-push against stock pgBackRest on an HTTPS S3 server
   bench backup           full and incremental backups against stock pgBackRest on an HTTPS S3 server
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         "compatibility" => compatibility::run(rest),
         "image" => image::run(rest),
         "manifests" => manifests::run(rest),
+        "sbom" => sbom::run(rest),
         "help" | "--help" | "-h" => {
             print!("{USAGE}");
             Ok(())

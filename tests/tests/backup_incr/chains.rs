@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use pgbr_testkit::canary;
 use pgbr_testkit::conf::Conf;
 use pgbr_testkit::engine::Engine;
 use pgbr_testkit::stock::{self, Stock};
@@ -10,7 +11,7 @@ use pgbr_testkit::{pgbr, user};
 
 use crate::data::{DataDirectory, KIB, Settings, conf, newest, noise, restores, verifies};
 
-const CIPHER: [(&str, &str); 2] = [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", "a secret")];
+const CIPHER: [(&str, &str); 2] = [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", canary::PASSPHRASE)];
 
 /// One data directory and one repository.
 struct Chain {

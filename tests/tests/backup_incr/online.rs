@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pgbr_testkit::canary;
 use pgbr_testkit::conf::Conf;
 use pgbr_testkit::engine::Engine;
 use pgbr_testkit::postgres::{Cluster, Load, Options, Shutdown, Version};
@@ -12,7 +13,7 @@ use pgbr_testkit::{pgbr, user};
 
 use crate::data::{Settings, newest, verifies};
 
-const CIPHER: [(&str, &str); 2] = [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", "a secret")];
+const CIPHER: [(&str, &str); 2] = [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", canary::PASSPHRASE)];
 
 /// What one chain is made of.
 struct Case {

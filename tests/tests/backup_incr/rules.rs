@@ -1,9 +1,11 @@
 //! Which files are copied and which are referenced: the original's decision on the same tree, file by file.
 
+use pgbr_testkit::canary;
+
 use crate::data::{KIB, Settings, noise, seconds_ago, set_modified};
 use crate::pair::Pair;
 
-const CIPHER: [(&str, &str); 2] = [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", "a secret")];
+const CIPHER: [(&str, &str); 2] = [("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", canary::PASSPHRASE)];
 
 const MIB: usize = 1024 * KIB;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pgbr_repo::postgres::ControlFile;
+use pgbr_testkit::canary;
 use pgbr_testkit::postgres::{Cluster, Version};
 use pgbr_testkit::watch::Watch;
 use pgbr_testkit::{pgbr, stock};
@@ -113,7 +114,7 @@ fn a_standby_of_15_alone() {
             ("compress-type", "zst"),
             ("repo1-bundle", "y"),
             ("repo1-cipher-type", "aes-256-cbc"),
-            ("repo1-cipher-pass", "a secret"),
+            ("repo1-cipher-pass", canary::PASSPHRASE),
         ],
     );
 }

@@ -1,5 +1,6 @@
 //! What a repository can differ in, and which combinations exist.
 
+use pgbr_testkit::canary;
 use pgbr_testkit::postgres::Version;
 use pgbr_testkit::stock::Release;
 
@@ -59,7 +60,7 @@ impl Row {
     pub(crate) fn options(&self) -> Vec<(&'static str, &'static str)> {
         let mut options = vec![("compress-type", self.compress)];
         if self.encrypted {
-            options.extend([("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", "a secret of the matrix")]);
+            options.extend([("repo1-cipher-type", "aes-256-cbc"), ("repo1-cipher-pass", canary::PASSPHRASE)]);
         }
         if self.layout != Layout::FileEach {
             options.push(("repo1-bundle", "y"));

@@ -48,11 +48,11 @@ async fn sec21_probes_and_metrics_tell_the_state_and_nobodys_name() {
     let [health, metrics] = pages[..] else { panic!() };
 
     // Names of tenants in everything that is counted.
-    let mut canary = archive("canary-archive");
-    canary["spec"]["configuration"]["repositories"][0]["bucket"] = json!("canary-bucket");
+    let mut canary = archive("canaryarchive");
+    canary["spec"]["configuration"]["repositories"][0]["bucket"] = json!("canarybucket");
     api.put(canary);
-    let mut cluster = cluster_with(Some("canary-archive"), None, None);
-    cluster["metadata"]["name"] = json!("canary-cluster");
+    let mut cluster = cluster_with(Some("canaryarchive"), None, None);
+    cluster["metadata"]["name"] = json!("canarycluster");
     operator.pre(&cluster).await.unwrap();
     operator.hook(Type::Evaluate, &cluster, &pod("1.30")).await.unwrap();
     operator.pre_bytes(b"canary", b"canary").await.unwrap_err();

@@ -256,6 +256,45 @@ async fn sec17_no_role_leaves_a_core_dump() {
     }
 }
 
+/// With a umask that takes nothing away, in a volume that everybody may write to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sec15_only_the_pods_user_enters_what_a_sidecar_makes() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    for role in ["instance", "restore"] {
+        let pod = Pod::new();
+        let scratch = pod.folder.path().join("controller");
+        std::fs::set_permissions(&scratch, std::fs::Permissions::from_mode(0o777)).expect("a mode");
+        let role_itself = pod.command(&[role]);
+        let mut command = std::process::Command::new("sh");
+        command
+            .args(["-c", "umask 000; exec \"$0\" \"$@\""])
+            .arg(role_itself.get_program())
+            .args(role_itself.get_args());
+        for (name, value) in role_itself.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let _running = Running::start(&mut command).expect("a process");
+        let begin = Instant::now();
+        while pod.health() != 0 {
+            assert!(begin.elapsed() < Duration::from_secs(20), "{role} does not answer");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let made: Vec<_> = [scratch, pod.folder.path().join("plugins")]
+            .iter()
+            .flat_map(|folder| std::fs::read_dir(folder).expect("a folder"))
+            .map(|entry| entry.expect("one").path())
+            .collect();
+        assert_eq!(made.len(), 2, "{role}: {made:?}");
+        for path in made {
+            let mode = path.symlink_metadata().expect("it is there").mode();
+            assert_eq!(mode & 0o077, 0, "{role}: {mode:o} {}", path.display());
+        }
+    }
+}
+
 /// Every thread of every role is held to it by the kernel, from its first line on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sec02_no_thread_of_any_role_may_start_a_program() {

@@ -14,13 +14,14 @@ use pgbr_repo::progress::{Context, Silent};
 use pgbr_repo::repository::{Change, RepoIndex, Repository, WritableRepository};
 use pgbr_repo::storage::{FaultStorage, LocalStorage, Storage};
 use pgbr_repo::transfer::Budget;
+use pgbr_testkit::canary;
 use pgbr_testkit::engine::Engine;
 use pgbr_testkit::running::Running;
 use pgbr_testkit::{pgbr, stock, user};
 
 use crate::both::{Both, Clusters, Side};
 
-const PASS: &str = "a secret";
+const PASS: &str = canary::PASSPHRASE;
 
 fn context() -> Context {
     Context {

@@ -407,7 +407,7 @@ fn os22_rotated_keys_are_used_without_a_restart_and_lose_no_wal() {
     let engine = Engine::start(&site);
     assert_code(&site.push(ours(), site.first(), &[]), 0);
     assert!(engine.said().contains(&format!("pushed WAL file '{}'", site.first())), "{}", engine.said());
-    server.rotate_keys("ANOTHERKEY", "ANOTHERSECRET");
+    server.rotate_keys("canary-other-key-id", "canary-other-secret-key");
     let second = site.segments[1].clone();
     let refused = site.push(ours(), &second, &[]);
     assert!(![Some(0), Some(MISSING)].contains(&refused.exit_code), "{}", refused.text());

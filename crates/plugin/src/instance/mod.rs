@@ -8,6 +8,7 @@ pub mod mounts;
 pub mod pod;
 pub mod residents;
 pub mod restored;
+pub mod scratch;
 pub mod source;
 pub mod stanza_upgrade;
 pub mod surroundings;
@@ -77,6 +78,7 @@ pub async fn run(
     let pod = Pod { limit, ..Pod::of(variables).map_err(InstanceError::Environment)? };
     let surroundings = Surroundings::new(pod, log.clone(), shutdown.clone());
     mounts::tell_missing(&surroundings).await;
+    scratch::make_private(&surroundings).await;
     let tidied = Arc::clone(&surroundings);
     // What is left over costs space alone.
     drop(

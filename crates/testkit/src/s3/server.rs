@@ -22,6 +22,7 @@ use super::service::{Shared, serve};
 use super::tcp::accept;
 use super::thread::ServerThread;
 use super::versions::{VersionedKeys, Versions};
+use crate::canary;
 
 /// The region that the server signs for.
 pub const REGION: &str = "us-east-1";
@@ -80,7 +81,7 @@ impl S3Server {
     }
 
     fn run(root: &Path, certificate: &TestCertificate, keeping: &Keeping) -> io::Result<Self> {
-        let (key, secret) = ("TESTKEYID".to_owned(), "TESTKEYSECRETVALUE".to_owned());
+        let (key, secret) = (canary::S3_KEY.to_owned(), canary::S3_SECRET.to_owned());
         let files = tempfile::tempdir()?;
         certificate.write_pem(&files.path().join("ca.pem"))?;
         let tls = TlsAcceptor::from(certificate.server_config()?);

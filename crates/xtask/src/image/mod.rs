@@ -1,19 +1,20 @@
 //! `cargo xtask image`: the plugin's container image as an OCI archive, without a container engine.
 //!
-//! The image has no system in it: the static program, its names, the accounts of the two users that it runs as, and the
-//! certificate authorities of the machine that made it. The same program and authorities give the same bytes.
+//! The image has no system in it: the static program, its names, the accounts of the two users that it runs as, the
+//! certificate authorities of the machine that made it, and the list of the packages in the program. The same program and
+//! authorities give the same bytes, and the program is the same wherever it is built.
 
+mod build;
 mod elf;
 mod oci;
 mod rootfs;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use pgbr_testkit::tools;
 
-use crate::{Failure, cargo};
+use crate::{Failure, sbom};
 
 /// The image's version, and the tag of the manifest's images.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -36,14 +37,19 @@ struct Options {
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let options = parse(arguments)?;
     let target = options.target.clone().unwrap_or_else(|| format!("{}-unknown-linux-musl", std::env::consts::ARCH));
-    let binary = match &options.binary {
-        Some(binary) => binary.clone(),
-        None => build(&target, options.is_debug)?,
+    // Of a program that was built elsewhere it is not known what is in it.
+    let (binary, materials) = match &options.binary {
+        Some(binary) => (binary.clone(), None),
+        None => (build::program(&target, options.is_debug)?, Some(sbom::of_program(&target)?)),
     };
     let program = read(&binary)?;
+    if options.binary.is_none() {
+        build::names_no_place(&program, &build::places())?;
+    }
     let machine =
         elf::static_program(&program).map_err(|error| Failure::new(format!("{}: {error}", binary.display())))?;
-    let entries = rootfs::entries(program, authorities(options.authorities.as_deref())?);
+    let authorities = authorities(options.authorities.as_deref())?;
+    let entries = rootfs::entries(program, authorities, materials.as_deref());
     if let Some(folder) = &options.rootfs {
         rootfs::write(&entries, folder)?;
         println!("{}", folder.display());
@@ -53,7 +59,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         .output
         .unwrap_or_else(|| tools::workspace().join("target").join(format!("pgbr-{VERSION}-{}.oci.tar", machine.name)));
     let archive = oci::archive(&entries, machine, &format!("pgbr:{VERSION}"))?;
-    fs::write(&output, &archive.bytes).map_err(|error| Failure::new(format!("{}: {error}", output.display())))?;
+    write(&output, &archive.bytes)?;
+    if let Some(materials) = &materials {
+        let beside = beside(&output);
+        write(&beside, materials.as_bytes())?;
+        println!("{}", beside.display());
+    }
     println!("{} ({} MiB)\nmanifest {}", output.display(), archive.bytes.len() >> 20, archive.manifest_digest);
     Ok(())
 }
@@ -79,32 +90,6 @@ fn parse(arguments: &[String]) -> Result<Options, Failure> {
     Ok(options)
 }
 
-/// Builds the static program, and answers where it is.
-fn build(target: &str, is_debug: bool) -> Result<PathBuf, Failure> {
-    if tools::in_path("rustup").is_some() {
-        // Quick when it is there.
-        let added = Command::new("rustup").args(["target", "add", target]).status()?;
-        if !added.success() {
-            return Err(Failure::new(format!("rustup target add {target}: {added}")));
-        }
-    }
-    let mut command = cargo::command(&["build", "--package", "pgbr", "--locked", "--target", target]);
-    if !is_debug {
-        command.arg("--release");
-    }
-    let variable = format!("CC_{}", target.replace('-', "_"));
-    if target.ends_with("-gnu") {
-        command.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    } else if std::env::var_os(&variable).is_none()
-        && target == format!("{}-unknown-linux-musl", std::env::consts::ARCH)
-    {
-        command.env(variable, tools::musl::compiler()?);
-    }
-    cargo::run(&mut command)?;
-    let folder = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tools::workspace().join("target"), PathBuf::from);
-    Ok(folder.join(target).join(if is_debug { "debug" } else { "release" }).join("pgbr"))
-}
-
 /// The certificate authorities that the image trusts where an Archive names none.
 fn authorities(named: Option<&Path>) -> Result<Vec<u8>, Failure> {
     let found = named.or_else(|| AUTHORITIES.iter().map(Path::new).find(|path| path.is_file()));
@@ -121,6 +106,17 @@ fn authorities(named: Option<&Path>) -> Result<Vec<u8>, Failure> {
 }
 
 const CERTIFICATE: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
+/// Where the bill of materials goes: `x.cdx.json` beside `x.oci.tar`.
+fn beside(output: &Path) -> PathBuf {
+    let name = output.file_name().unwrap_or_default().to_string_lossy();
+    let stem = name.strip_suffix(".tar").unwrap_or(&name);
+    output.with_file_name(format!("{}.cdx.json", stem.strip_suffix(".oci").unwrap_or(stem)))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    fs::write(path, bytes).map_err(|error| Failure::new(format!("{}: {error}", path.display())))
+}
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(path).map_err(|error| Failure::new(format!("{}: {error}", path.display())))

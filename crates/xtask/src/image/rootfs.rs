@@ -34,11 +34,12 @@ pub(super) enum Content {
 /// The mode of folders.
 pub(super) const FOLDER_MODE: u32 = 0o755;
 
-/// The image of a program, with the PEM file of the certificate authorities. Folders come before what is in them.
-pub(super) fn entries(program: Vec<u8>, authorities: Vec<u8>) -> Vec<Entry> {
+/// The image of a program, with the PEM file of the certificate authorities and, where it is known, what the program is
+/// made of. Folders come before what is in them.
+pub(super) fn entries(program: Vec<u8>, authorities: Vec<u8>, materials: Option<&str>) -> Vec<Entry> {
     let entry = |path, content| Entry { path, content };
     let text = |bytes: Vec<u8>| Content::File { mode: 0o644, bytes };
-    vec![
+    let mut entries = vec![
         entry("etc", Content::Folder),
         entry("etc/group", text(GROUPS.into())),
         entry("etc/passwd", text(ACCOUNTS.into())),
@@ -53,7 +54,15 @@ pub(super) fn entries(program: Vec<u8>, authorities: Vec<u8>) -> Vec<Entry> {
         entry("usr/local", Content::Folder),
         entry("usr/local/bin", Content::Folder),
         entry("usr/local/bin/pgbr", Content::Link("/pgbr")),
-    ]
+    ];
+    if let Some(materials) = materials {
+        entries.extend([
+            entry("usr/share", Content::Folder),
+            entry("usr/share/pgbr", Content::Folder),
+            entry("usr/share/pgbr/sbom.cdx.json", text(materials.into())),
+        ]);
+    }
+    entries
 }
 
 /// Writes the entries into a new folder, for `Containerfile`.

@@ -14,10 +14,13 @@ use super::elf::Machine;
 use super::*;
 
 const MACHINE: Machine = Machine { name: "amd64", variant: None };
+const MATERIALS: &str = "{\"bomFormat\":\"CycloneDX\"}";
 const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
 
 fn archive_of(program: &[u8]) -> Vec<u8> {
-    oci::archive(&rootfs::entries(program.to_vec(), PEM.to_vec()), MACHINE, "pgbr:1.2.3").unwrap().bytes
+    oci::archive(&rootfs::entries(program.to_vec(), PEM.to_vec(), Some(MATERIALS)), MACHINE, "pgbr:1.2.3")
+        .unwrap()
+        .bytes
 }
 
 /// Names in their order, and contents of the files.
@@ -96,6 +99,7 @@ fn sec22_two_runs_give_the_same_bytes_and_entries_are_sorted() {
     assert_eq!(names, sorted);
     assert_eq!(files["pgbr"], b"a program");
     assert_eq!(files["etc/ssl/certs/ca-certificates.crt"], PEM);
+    assert_eq!(files["usr/share/pgbr/sbom.cdx.json"], MATERIALS.as_bytes());
     let accounts = String::from_utf8(files["etc/passwd"].clone()).unwrap();
     assert!(accounts.contains("postgres:x:26:26:") && accounts.contains(":65532:65532:"));
 }
@@ -122,7 +126,7 @@ fn the_program_of_the_layer_runs_by_all_its_names() {
 fn a_folder_for_a_containerfile_has_the_same_entries() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("rootfs");
-    rootfs::write(&rootfs::entries(b"x".to_vec(), PEM.to_vec()), &root).unwrap();
+    rootfs::write(&rootfs::entries(b"x".to_vec(), PEM.to_vec(), None), &root).unwrap();
     assert_eq!(fs::read(root.join("manager")).unwrap(), b"x");
     assert_eq!(fs::read(root.join("etc/ssl/certs/ca-certificates.crt")).unwrap(), PEM);
     assert!(rootfs::write(&[], &root).unwrap_err().reason.contains("exists"));
@@ -137,4 +141,23 @@ fn arguments_are_read_and_mistakes_named() {
     assert!(words(&["--target"]).unwrap_err().reason.contains("needs a value"));
     assert!(words(&["--release"]).unwrap_err().reason.contains("no argument"));
     assert!(words(&["--output", "a", "--rootfs", "b"]).unwrap_err().reason.contains("choose one"));
+}
+
+#[test]
+fn sec22_a_program_that_names_this_machine_is_refused() {
+    let places = [(PathBuf::from("/home/somebody/pgbr"), "pgbr"), (PathBuf::from("/home/somebody/.cargo"), "cargo")];
+    build::names_no_place(b"\0/pgbr/crates/cli/src/main.rs\0/rustc/abc/library", &places).unwrap();
+    let error = build::names_no_place(b"\0/home/somebody/.cargo/registry/src/x.rs\0", &places).unwrap_err();
+    assert!(error.reason.contains("/home/somebody/.cargo"), "{}", error.reason);
+    // A debug build of a test has them, so looking for them is no vain exercise.
+    let this = fs::read(std::env::current_exe().unwrap()).unwrap();
+    assert!(build::names_no_place(&this, &build::places()).is_err());
+}
+
+#[test]
+fn sec22_every_place_of_this_machine_is_given_another_name_to_both_compilers() {
+    let places = [(PathBuf::from("/w"), "pgbr"), (PathBuf::from("/c"), "cargo")];
+    let (rust, c) = build::renamed(&places);
+    assert_eq!(rust, ["--remap-path-prefix=/w=/pgbr", "--remap-path-prefix=/c=/cargo"]);
+    assert_eq!(c, "-ffile-prefix-map=/w=/pgbr -ffile-prefix-map=/c=/cargo");
 }
