@@ -196,6 +196,48 @@ fn the_engine_knows_no_terminal_and_no_environment() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Parsers of what others have written, with what shows that none of it ends the process: a fuzz target, or a test over
+/// generated or damaged input.
+const PARSERS: [(&str, &str, &str); 23] = [
+    ("info file", "fuzz/fuzz_targets/info_dialect.rs", "fuzz_target!"),
+    ("archive.info", "fuzz/fuzz_targets/archive_info.rs", "fuzz_target!"),
+    ("backup.info", "fuzz/fuzz_targets/backup_info.rs", "fuzz_target!"),
+    ("manifest", "fuzz/fuzz_targets/manifest.rs", "fuzz_target!"),
+    ("file entry of a manifest", "fuzz/fuzz_targets/file_row.rs", "fuzz_target!"),
+    ("block map", "fuzz/fuzz_targets/block_map.rs", "fuzz_target!"),
+    ("bundle", "fuzz/fuzz_targets/bundle.rs", "fuzz_target!"),
+    ("super block", "fuzz/fuzz_targets/block_restore.rs", "fuzz_target!"),
+    ("names of WAL and labels of backups", "fuzz/fuzz_targets/names.rs", "fuzz_target!"),
+    ("WAL header", "fuzz/fuzz_targets/wal_header.rs", "fuzz_target!"),
+    ("pg_control", "fuzz/fuzz_targets/control_file.rs", "fuzz_target!"),
+    ("history file", "fuzz/fuzz_targets/timeline_history.rs", "fuzz_target!"),
+    ("configuration file", "crates/config/src/ini.rs", "fn no_text_panics"),
+    ("command line and parameters", "fuzz/fuzz_targets/options.rs", "fuzz_target!"),
+    ("answer of S3", "crates/repo/src/storage/s3/answer.rs", "fn never_panics"),
+    ("framing of HTTP", "tests/tests/s3_storage/reads.rs", "fn hi14_sec10_broken_framing"),
+    ("marker in the spool", "crates/repo/src/command/archive/spool.rs", "fn sec07_no_marker_panics"),
+    ("cluster definition", "crates/plugin/src/cluster/tests.rs", "fn kg04_no_wrong_type_anywhere_panics"),
+    ("encrypted stream", "fuzz/fuzz_targets/cipher.rs", "fuzz_target!"),
+    ("gz", "fuzz/fuzz_targets/gz.rs", "fuzz_target!"),
+    ("lz4", "fuzz/fuzz_targets/lz4.rs", "fuzz_target!"),
+    ("zst", "fuzz/fuzz_targets/zst.rs", "fuzz_target!"),
+    ("bz2", "fuzz/fuzz_targets/bz2.rs", "fuzz_target!"),
+];
+
+#[test]
+fn sec07_every_parser_is_given_nonsense_and_no_crate_may_be_unsafe() {
+    for (parser, file, what) in PARSERS {
+        let text = fs::read_to_string(root().join(file)).unwrap_or_default();
+        assert!(text.contains(what), "{parser}: {file} has no {what}");
+    }
+    let workspace = fs::read_to_string(root().join("Cargo.toml")).expect("Cargo.toml");
+    assert!(workspace.contains("unsafe_code = \"forbid\""));
+    for folder in ["crates/repo", "crates/config", "crates/plugin", "crates/cli"] {
+        let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).expect("Cargo.toml");
+        assert!(manifest.contains("[lints]\nworkspace = true"), "{folder}");
+    }
+}
+
 /// Licences that a dependency may have (SPDX): all let the program be given away under its own.
 const LICENCES: [&str; 15] = [
     "0BSD",

@@ -380,7 +380,7 @@ fn rustix_fifo(path: &Path) {
 }
 
 #[test]
-fn rs10_destinations_are_all_checked_before_anything_is_written() {
+fn rs10_sec18_destinations_are_all_checked_before_anything_is_written() {
     let bench = Bench::of(GZ);
     let at = |name: &str| bench.dir.path().join(name).display().to_string();
     let map = |path: &str| format!("--tablespace-map=ts1={path}");
@@ -589,7 +589,7 @@ fn insert_before(text: &str, line: &str, new: &str) -> String {
 const ROW: &str = r#"={"checksum":"587b596f04f7db9c2cad3d6b87dd2b3a05de4f35","size":3,"timestamp":1795328248}"#;
 
 #[test]
-fn hi01_names_that_lead_elsewhere_are_refused() {
+fn hi01_sec08_names_that_lead_elsewhere_are_refused() {
     for name in ["pg_data/../../canary/x", "pg_data/base/../../x", "pg_data//x", "pg_data/./x", "/etc/x", "pg_data/x/"]
     {
         let bench = Bench::of(PLAIN);
@@ -602,7 +602,7 @@ fn hi01_names_that_lead_elsewhere_are_refused() {
 }
 
 #[test]
-fn hi02_nothing_is_written_through_a_link_that_is_no_target() {
+fn hi02_sec08_nothing_is_written_through_a_link_that_is_no_target() {
     // The manifest has a link and a file behind it, but the link is no target.
     let bench = Bench::of(PLAIN);
     let last = bench.last();
@@ -645,7 +645,7 @@ fn hi02_nothing_is_written_through_a_link_that_is_no_target() {
 }
 
 #[test]
-fn hi03_a_link_planted_while_we_work_is_not_followed() {
+fn hi03_sec08_a_link_planted_while_we_work_is_not_followed() {
     let bench = Bench::of(PLAIN);
     bench.ok(&[]);
     let stop = Arc::new(AtomicBool::new(false));
@@ -675,7 +675,7 @@ fn hi03_a_link_planted_while_we_work_is_not_followed() {
 }
 
 #[test]
-fn hi05_a_bomb_stops_at_the_size_of_the_manifest() {
+fn hi05_sec10_a_bomb_stops_at_the_size_of_the_manifest() {
     let bench = Bench::of(GZ);
     let full = bench.full();
     let bomb = bench.dir.path().join("zeros");

@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn hi17_a_planted_link_is_not_followed() {
+    fn hi17_sec08_a_planted_link_is_not_followed() {
         let directory = tempfile::tempdir().unwrap();
         let canary = directory.path().join("canary");
         fs::write(&canary, "untouched").unwrap();

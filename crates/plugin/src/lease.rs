@@ -125,7 +125,7 @@ fn step(spec: Option<&LeaseSpec>, me: &str, unchanged: Duration, hold: Duration)
         Some(holder) if holder == me => Step::Take,
         Some(_) => {
             let seconds = spec.and_then(|spec| spec.lease_duration_seconds).and_then(|it| u64::try_from(it).ok());
-            let hold = seconds.map_or(hold, Duration::from_secs);
+            let hold = seconds.filter(|seconds| *seconds > 0).map_or(hold, Duration::from_secs);
             if unchanged >= hold { Step::Take } else { Step::Wait }
         }
     }
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_is_taken_when_it_is_ours_free_or_forsaken() {
+    fn sec24_a_lease_is_taken_when_it_is_ours_free_or_forsaken_whoever_wrote_it() {
         let spec = |holder: Option<&str>, seconds| LeaseSpec {
             holder_identity: holder.map(str::to_owned),
             lease_duration_seconds: seconds,
@@ -166,7 +166,11 @@ mod tests {
         assert_eq!(decide(Some(&spec(Some("me"), Some(15))), short), Step::Take);
         assert_eq!(decide(Some(&spec(Some("you"), Some(15))), Duration::from_secs(14)), Step::Wait);
         assert_eq!(decide(Some(&spec(Some("you"), Some(15))), Duration::from_secs(15)), Step::Take);
-        assert_eq!(decide(Some(&spec(Some("you"), Some(-1))), Duration::from_secs(14)), Step::Wait);
+        // Nonsense, or nothing, is no permission: it lasts as long as ours.
+        for seconds in [Some(-1), Some(0), None] {
+            assert_eq!(decide(Some(&spec(Some("you"), seconds)), Duration::from_secs(14)), Step::Wait, "{seconds:?}");
+            assert_eq!(decide(Some(&spec(Some("you"), seconds)), hold), Step::Take, "{seconds:?}");
+        }
     }
 
     #[test]

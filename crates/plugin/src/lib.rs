@@ -13,6 +13,7 @@
 //! - [`resource`]: the custom resource Archive
 //! - [`settings`]: an Archive, a Backup's parameters and variables as the engine's options
 //! - [`credentials`]: Archives and Secrets as the API server has them
+//! - `metadata`: addresses that no store has
 //! - [`limit`]: what an administrator lets the Archives of a namespace point at
 //! - [`finalizer`]: what holds a Backup until its backup is removed
 //! - [`upkeep`]: what the sidecar of the primary does in the background
@@ -30,6 +31,7 @@ pub mod lease;
 mod lenient;
 pub mod limit;
 pub mod log;
+mod metadata;
 pub mod operator;
 pub mod parameters;
 pub mod patch;

@@ -8,6 +8,9 @@ use pgbr_testkit::tools;
 
 use crate::Failure;
 
+/// The number of security requirements.
+const SECURITY_ROWS: u32 = 24;
+
 /// Where tests live.
 const FOLDERS: [&str; 4] = ["crates", "tests", "benches", "fuzz"];
 
@@ -33,6 +36,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         .collect();
     print_missing(&missing);
     print_totals(&rows, &tested);
+    let untested: Vec<String> =
+        (1..=SECURITY_ROWS).map(|number| format!("SEC{number:02}")).filter(|id| !tested.contains(id)).collect();
+    println!(
+        "security requirements without a test: {}",
+        if untested.is_empty() { "none".into() } else { untested.join(", ") }
+    );
     match wanted {
         Some(severity) if !missing.is_empty() => {
             Err(Failure::new(format!("{} rows of severity {severity} have no test", missing.len())))
@@ -86,12 +95,14 @@ fn collect(folder: &Path, tested: &mut BTreeSet<String>) -> Result<(), Failure> 
     Ok(())
 }
 
-/// The ids of all functions called `xx00_...`, in capitals. One function may carry several: `os02_os03_...`.
+/// The ids of all functions called `xx00_...`, in capitals, and of security requirements (`sec00_...`). One function may
+/// carry several: `os02_os03_...`, `os28_sec04_...`.
 fn ids_in(source: &str) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     for name in source.lines().filter_map(|line| line.trim_start().split_once("fn ").map(|(_, rest)| rest)) {
         for part in name.split('_') {
-            let (letters, digits) = part.split_at_checked(2).unwrap_or_default();
+            let letters_count = if part.starts_with("sec") { 3 } else { 2 };
+            let (letters, digits) = part.split_at_checked(letters_count).unwrap_or_default();
             let is_id = letters.bytes().all(|byte| byte.is_ascii_lowercase())
                 && digits.len() == 2
                 && digits.bytes().all(|byte| byte.is_ascii_digit());
@@ -149,8 +160,9 @@ mod tests {
 
     #[test]
     fn ids_are_read_from_the_beginning_of_names_only() {
-        let source = "#[test]\nfn os02_os03_half_an_answer() {}\n    async fn hi07_deep() {}\nfn see_os05_there() {}\n";
+        let source = "#[test]\nfn os02_os03_half_an_answer() {}\n    async fn hi07_deep() {}\nfn see_os05_there() {}\n\
+                      fn os28_sec04_tls() {}\nfn sec01_sec02_os01_first() {}\nfn second_one() {}\n";
         let found: Vec<_> = ids_in(source).into_iter().collect();
-        assert_eq!(found, ["HI07", "OS02", "OS03"]);
+        assert_eq!(found, ["HI07", "OS01", "OS02", "OS03", "OS28", "SEC01", "SEC02", "SEC04"]);
     }
 }

@@ -94,7 +94,7 @@ async fn bk03_a_file_that_shrinks_has_its_true_size() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bk04_what_is_no_file_any_more_ends_the_backup_and_nothing_outside_is_read() {
+async fn bk04_sec18_what_is_no_file_any_more_ends_the_backup_and_nothing_outside_is_read() {
     let canary = b"the secret of somebody else";
     for kind in ["link", "directory", "fifo", "parent"] {
         let storage = memory();

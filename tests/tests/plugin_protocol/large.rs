@@ -42,7 +42,7 @@ async fn c37_five_mebibytes_are_taken_on_both_transports() {
 }
 
 #[tokio::test]
-async fn kg03_a_message_above_the_limit_is_refused_and_nothing_else() {
+async fn kg03_sec10_a_message_above_the_limit_is_refused_and_nothing_else() {
     let server = UnixServer::start().await;
     let channel = client::unix(&server.socket).await;
     let status = archive(channel.clone(), 16 * MIB).await.expect_err("with its other fields it is above the limit");

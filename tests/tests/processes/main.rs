@@ -10,5 +10,6 @@ mod options;
 mod panics;
 mod scene;
 mod signals;
+mod trace;
 mod volume;
 mod zones;

@@ -2,6 +2,7 @@
 //! from S3.
 
 mod labels;
+mod newer;
 mod original;
 mod place;
 mod servers;

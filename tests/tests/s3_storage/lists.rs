@@ -108,7 +108,7 @@ async fn os17_a_denied_listing_is_not_empty_and_names_the_reason() {
 }
 
 #[tokio::test]
-async fn hi13_hostile_listings_are_refused() {
+async fn hi13_sec10_hostile_listings_are_refused() {
     let entities = "<!DOCTYPE x [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;&a;&a;&a;&a;\">]>";
     for (name, body) in [
         ("outside", format!("{HEAD}{}</ListBucketResult>", object("other/archive/a"))),

@@ -11,6 +11,7 @@ mod lists;
 mod oracle;
 mod reads;
 mod real;
+mod trap;
 mod waits;
 mod writes;
 

@@ -138,7 +138,7 @@ async fn np01_head_without_a_document_is_judged_by_its_status() {
 }
 
 #[tokio::test]
-async fn os27_redirects_are_not_followed() {
+async fn os27_sec05_redirects_are_not_followed() {
     let trap = pgbr_testkit::s3::ScriptedServer::start(|_| WireAnswer::http(200, &[ETAG], TEN)).unwrap();
     let target = format!("{}/bucket/repo/a", trap.url());
     for status in [301, 302, 307, 308] {
@@ -218,7 +218,7 @@ fn lines(request: &WireRequest, between: &str) -> String {
 }
 
 #[tokio::test]
-async fn hi14_broken_framing_ends_the_connection() {
+async fn hi14_sec10_broken_framing_ends_the_connection() {
     let many = (0..10_000).map(|number| format!("x-{number}: 1\r\n")).collect::<String>();
     let long = format!("x-long: {}\r\n", "a".repeat(1024 * 1024));
     for head in [

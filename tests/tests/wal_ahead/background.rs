@@ -433,7 +433,7 @@ fn ge08_a_killed_background_half_is_not_waited_for() {
 
 /// Files in the spool that nobody of us wrote.
 #[test]
-fn hi16_forged_markers_acknowledge_nothing() {
+fn hi16_sec24_forged_markers_acknowledge_nothing() {
     let site = Site::ready();
     let out = site.spool("out");
     for folder in out.ancestors().take(4).collect::<Vec<_>>().into_iter().rev() {

@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_same_cluster_with_a_newer_version_goes_on() {
+    fn sec24_only_the_same_cluster_with_a_newer_version_goes_on_and_an_unknown_status_is_none() {
         let is = |version, system| ClusterIdentity { version, system_id: SystemId(system) };
         let recorded = StanzaStatus {
             name: "demo".to_owned(),
@@ -109,6 +109,8 @@ mod tests {
         let nameless = StanzaStatus { cluster_uid: None, ..recorded.clone() };
         let elsewhere = StanzaStatus { system_id: Some("7".to_owned()), ..recorded.clone() };
         let empty = StanzaStatus { cluster_uid: Some(String::new()), ..recorded.clone() };
+        let unknown = StanzaStatus { system_id: Some("0x1".to_owned()), ..recorded.clone() };
+        let older = StanzaStatus { system_id: None, ..recorded.clone() };
         let good = Case {
             found: is(PgVersion::V15, 1),
             own: is(PgVersion::V17, 2),
@@ -128,6 +130,9 @@ mod tests {
             (Case { recorded: None, ..good }, "does not say"),
             (Case { recorded: Some(&nameless), ..good }, "does not say"),
             (Case { recorded: Some(&elsewhere), ..good }, "another system identifier"),
+            // Written otherwise, or by a version that did not say it.
+            (Case { recorded: Some(&unknown), ..good }, "another system identifier"),
+            (Case { recorded: Some(&older), ..good }, "another system identifier"),
         ];
         for (case, text) in refused {
             let reason = case.decide().unwrap_err();

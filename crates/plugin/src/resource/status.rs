@@ -1,6 +1,7 @@
 //! What is known about an Archive: its effective settings, and what its stanzas hold.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use pgbr_repo::storage::s3::S3Endpoint;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -145,7 +146,7 @@ pub struct EffectiveRepository {
     /// 1 for the first.
     #[schemars(required)]
     pub number: i32,
-    /// Whether the server's certificate is verified.
+    /// Whether the server's certificate is verified: not over plain HTTP, which has none.
     #[serde(rename = "verifyTLS")]
     pub verify_tls: bool,
     /// The cipher, or none.
@@ -175,7 +176,7 @@ impl EffectiveRepository {
         };
         Self {
             number,
-            verify_tls: !repository.disable_verify_tls.unwrap_or(false),
+            verify_tls: !repository.disable_verify_tls.unwrap_or(false) && !is_plain(repository),
             encryption: or(repository.encryption.as_ref(), "none"),
             uri_style: or(credentials.and_then(|credentials| credentials.uri_style.as_ref()), "host"),
             key_type: or(credentials.and_then(|credentials| credentials.key_type.as_ref()), "shared"),
@@ -190,6 +191,12 @@ impl EffectiveRepository {
     }
 }
 
+/// Whether there is no TLS at all.
+fn is_plain(repository: &Repository) -> bool {
+    let endpoint = repository.endpoint_url.as_deref().map(S3Endpoint::parse);
+    endpoint.is_some_and(|endpoint| endpoint.is_ok_and(|endpoint| endpoint.is_plain_http()))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -197,12 +204,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kg26_what_is_left_out_is_safe() {
+    fn kg26_sec04_what_is_left_out_is_safe_and_what_is_not_is_shown() {
         let spec: ArchiveSpec = serde_json::from_value(json!({
             "configuration": { "repositories": [
                 { "bucket": "b", "destinationPath": "/" },
                 { "bucket": "b", "destinationPath": "/", "disableVerifyTLS": true, "encryption": "aes-256-cbc",
                   "s3Credentials": { "keyType": "", "uriStyle": "path" }, "retention": { "full": 7, "fullType": "time" } },
+                { "bucket": "b", "destinationPath": "/", "endpointURL": "http://minio:9000" },
+                { "bucket": "b", "destinationPath": "/", "endpointURL": "https://minio:9000" },
             ] },
         }))
         .unwrap();
@@ -213,6 +222,10 @@ mod tests {
                   "retention": "all full backups" },
                 { "number": 2, "verifyTLS": false, "encryption": "aes-256-cbc", "uriStyle": "path", "keyType": "shared",
                   "retention": "full backups of 7 days" },
+                { "number": 3, "verifyTLS": false, "encryption": "none", "uriStyle": "host", "keyType": "shared",
+                  "retention": "all full backups" },
+                { "number": 4, "verifyTLS": true, "encryption": "none", "uriStyle": "host", "keyType": "shared",
+                  "retention": "all full backups" },
             ])
         );
     }

@@ -219,6 +219,7 @@ pub fn settings(request: &Request<'_>) -> Result<Settings, Failure> {
     };
     let parsed = pgbr_config::parse(&invocation, &NoFiles)
         .map_err(|error| Failure::Invalid(merge::explain(&error, &merged.settings)))?;
+    crate::metadata::refuse(&parsed.options).map_err(Failure::Invalid)?;
     if let Some(limit) = &request.pod.limit {
         limit.check_options(&parsed.options).map_err(Failure::Denied)?;
     }

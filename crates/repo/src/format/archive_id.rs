@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn hi04_other_texts_are_refused() {
+    fn hi04_sec09_other_texts_are_refused() {
         for bad in [
             "",
             "15",

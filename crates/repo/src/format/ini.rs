@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn hi07_long_lines_are_refused_before_they_are_kept() {
+    fn hi07_sec10_long_lines_are_refused_before_they_are_kept() {
         let long = [b"[s]\na=\"".to_vec(), vec![b'x'; 5000], b"\"\n".to_vec()].concat();
         for piece in [1, 7, 4096, long.len()] {
             let error = rows_in_pieces(&long, piece).unwrap_err();

@@ -510,13 +510,52 @@ mod tests {
 
     proptest! {
         #[test]
-        fn hi04_a_file_of_a_backup_stays_below_it(name in proptest::collection::vec(prop_oneof![Just(b'.'), Just(b'/'), Just(b'a'), any::<u8>()], 0..30)) {
+        fn hi04_sec09_a_file_of_a_backup_stays_below_it(name in proptest::collection::vec(prop_oneof![Just(b'.'), Just(b'/'), Just(b'a'), any::<u8>()], 0..30)) {
             let name = [b"pg_data/", name.as_slice()].concat();
             if let Ok(name) = ManifestName::parse(&name)
                 && let Ok(path) = file(&stanza(), &label(), &name, StoredFile::Whole(CompressType::None))
             {
                 prop_assert!(path.as_str().starts_with(backup(&stanza(), &label()).as_str()));
                 prop_assert!(!path.as_str().split('/').any(|part| part.is_empty() || part == "." || part == ".."));
+            }
+        }
+
+        /// Whatever is asked for by name, every path is below the stanza's own directory in the archive or among the backups.
+        #[test]
+        fn hi04_sec09_no_text_leads_out_of_the_stanza(
+            stanza in "[a-z./ \\\\]{1,8}|\\PC{1,12}", text in "[0-9A-F./a-z_-]{0,40}|\\PC{0,40}", below in "[./a-z]{0,12}|\\PC{0,12}"
+        ) {
+            let Ok(stanza) = Stanza::parse(&stanza) else { return Ok(()) };
+            let mut paths = vec![archive_info(&stanza), backup_info_copy(&stanza), history(&stanza), latest(&stanza)];
+            if let Ok(id) = ArchiveId::parse(&text) {
+                paths.push(archive_directory(&stanza, id));
+            }
+            let id = ArchiveId::parse("17-1").unwrap();
+            if let Some(name) = WalObjectName::parse(&text) {
+                paths.push(wal_object(&stanza, id, &name));
+            }
+            if let Some(name) = WalDirectoryName::parse(&text) {
+                paths.push(wal_directory_named(&stanza, id, name));
+            }
+            let directory = WalDirectoryName::parse("0000000100000000").unwrap();
+            paths.extend(wal_directory_entry(&stanza, id, directory, &below));
+            if let Ok(label) = BackupLabel::parse(text.as_bytes()) {
+                paths.extend([backup(&stanza, &label), manifest_copy(&stanza, &label), history_manifest(&stanza, &label)]);
+            }
+            if let Some(year) = HistoryYear::parse(&text) {
+                paths.push(history_year_named(&stanza, year));
+            }
+            for name in [text.as_bytes(), [b"pg_data/", below.as_bytes()].concat().as_slice()] {
+                if let Ok(name) = ManifestName::parse(name) {
+                    paths.extend(file(&stanza, &label(), &name, StoredFile::Whole(CompressType::Gz)));
+                    paths.extend(super::directory(&stanza, &label(), &name));
+                }
+            }
+            let roots = [archive_stanza(&stanza), backup_stanza(&stanza)];
+            for path in &paths {
+                let is_below = |root: &StoragePath| path.as_str().strip_prefix(root.as_str()).is_some_and(|rest| rest.starts_with('/'));
+                prop_assert!(roots.iter().any(is_below) || roots.contains(path), "{}", path.as_str());
+                prop_assert!(path.as_str().split('/').all(|part| !matches!(part, "" | "." | "..")), "{}", path.as_str());
             }
         }
 

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hi04_a_stanza_is_one_directory_name() {
+    fn hi04_sec09_a_stanza_is_one_directory_name() {
         for good in ["demo", "my-db_1", "a.b", "cluster 1", "größe"] {
             assert_eq!(Stanza::parse(good).unwrap().as_str(), good);
         }

@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn hi18_only_known_links_to_allowed_places() {
+    fn hi18_sec18_only_known_links_to_allowed_places() {
         let policy = LinkPolicy::Only(vec![b"/var/lib/postgresql/wal".to_vec(), b"/ts".to_vec()]);
         for (name, path) in [
             ("pg_data/pg_wal", "/var/lib/postgresql/wal"),

@@ -285,7 +285,7 @@ fn rs10_destinations_that_cannot_be_are_found_before_anything_is_changed() {
 }
 
 #[test]
-fn hi03_cleaning_does_not_leave_the_destination() {
+fn hi03_sec08_cleaning_does_not_leave_the_destination() {
     let restore = Restore::new();
     restore.prepare(Overwrite::Never).unwrap();
     restore.plant("outside/global/pg_control");

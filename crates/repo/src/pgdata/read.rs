@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn bk04_what_is_no_file_any_more_is_not_read() {
+    fn bk04_sec18_what_is_no_file_any_more_is_not_read() {
         let cluster = Cluster::new();
         symlink("../canary", cluster.pg("link")).unwrap();
         std::fs::create_dir(cluster.pg("directory")).unwrap();

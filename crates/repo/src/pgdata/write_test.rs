@@ -77,7 +77,7 @@ fn zeroed_files_are_holes() {
 }
 
 #[test]
-fn hi01_names_that_climb_write_nothing() {
+fn hi01_sec08_names_that_climb_write_nothing() {
     let place = Place::new();
     let roots = place.roots();
     for name in
@@ -90,7 +90,7 @@ fn hi01_names_that_climb_write_nothing() {
 }
 
 #[test]
-fn hi03_planted_links_are_not_written_through() {
+fn hi03_sec08_planted_links_are_not_written_through() {
     let place = Place::new();
     symlink("../outside/canary", place.pg("file")).unwrap();
     symlink("../outside", place.pg("way")).unwrap();
@@ -123,7 +123,7 @@ fn hi03_planted_links_are_not_written_through() {
 }
 
 #[test]
-fn hi03_a_swapped_directory_is_never_written_through() {
+fn hi03_sec08_a_swapped_directory_is_never_written_through() {
     let place = Place::new();
     std::fs::create_dir(place.pg("base")).unwrap();
     let roots = place.roots();

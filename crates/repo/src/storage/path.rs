@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hi04_a_path_never_leaves_the_root() {
+    fn hi04_sec09_a_path_never_leaves_the_root() {
         for bad in ["/", "/a", "a/", "a//b", ".", "..", "a/../b", "./a", "a/.", "a\0b"] {
             assert!(StoragePath::parse(bad).is_err(), "{bad:?} was accepted");
             assert!(StoragePath::root().join(bad).is_err(), "{bad:?} was joined");

@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn hi16_advice_that_is_none_is_not_followed() {
+    fn hi16_sec24_advice_that_is_none_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         let spool = Spool::get(folder.path(), &Stanza::parse("demo").unwrap());
         let held = Coming::hold(&spool).unwrap().unwrap();

@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn ge15_a_planted_link_is_not_written_through() {
+    fn ge15_sec08_a_planted_link_is_not_written_through() {
         let directory = tempfile::tempdir().unwrap();
         let canary = directory.path().join("canary");
         fs::write(&canary, "untouched").unwrap();

@@ -386,6 +386,45 @@ mod tests {
         assert_eq!(spool.status("B").unwrap_err().kind(), ErrorKind::Assert);
     }
 
+    /// Markers of kinds that are not known, as another version may leave them, say nothing; those that are known and have
+    /// a content that is not are refused.
+    #[test]
+    fn sec24_a_marker_of_an_unknown_kind_is_no_success() {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = spool(folder.path());
+        let out = folder.path().join("archive/demo/out");
+        for name in ["A.done", "A.ok2", "A.ok.new", "A", "a.ok", "global.ok", "A.OK"] {
+            fs::write(out.join(name), "").unwrap();
+            assert_eq!(spool.status("A").unwrap(), None, "{name}");
+        }
+        for content in ["{\"state\": \"ok\"}", "v2\nok\n", "0", "256\nx", "-1\nx"] {
+            fs::write(out.join("A.ok"), content).unwrap();
+            assert_eq!(spool.status("A").unwrap_err().kind(), ErrorKind::Format, "{content}");
+        }
+        // A proof with more in it than is known proves nothing.
+        let source = folder.path().join("A");
+        fs::write(&source, "segment").unwrap();
+        let identity = FileIdentity::of(&source).unwrap();
+        spool.write_proof("A", "here", &identity).unwrap();
+        let place = folder.path().join("archive/demo/out.proof/A");
+        let written = fs::read_to_string(&place).unwrap();
+        for other in [format!("{written}v2\n"), format!("v2\n{written}"), written.replace('\n', " "), String::new()] {
+            fs::write(&place, other).unwrap();
+            assert!(!spool.is_proved("A", "here", &identity));
+        }
+        fs::write(&place, written).unwrap();
+        assert!(spool.is_proved("A", "here", &identity));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn sec07_no_marker_panics(name in "\\PC{0,20}", content in "(?s)[0-9\\n\\r\\x00 a-z-]{0,12}|.{0,40}") {
+            if let Ok(Some((_, message))) = parse(&name, &content) {
+                proptest::prop_assert!(!message.is_empty());
+            }
+        }
+    }
+
     #[test]
     fn pu09_a_proof_holds_for_one_file_and_one_place() {
         let folder = tempfile::tempdir().unwrap();

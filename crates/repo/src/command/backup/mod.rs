@@ -384,17 +384,18 @@ struct End {
     wal: Option<archive_check::WalRange>,
 }
 
-/// The archive in which the WAL of an online backup is looked for.
+/// The archive in which the WAL of an online backup is looked for. Its info file is read in any case: it is written again at
+/// the end, and one that cannot be, such as a newer program's, must not be found then.
 async fn open_archive(
     repository: &WritableRepository,
     database: Option<&dyn Database>,
     options: &BackupOptions,
     context: &Context,
 ) -> Result<Option<Archive>> {
+    let info = repository.archive_info(context).await?;
     if database.is_none() || options.archive_check.is_none() {
         return Ok(None);
     }
-    let info = repository.archive_info(context).await?;
     repository.archive(&info, info.current_archive_id()).map(Some)
 }
 

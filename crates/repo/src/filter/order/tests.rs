@@ -481,7 +481,7 @@ mod refusals {
 
     /// A few hundred bytes that would become 64 MiB stop after the first pieces.
     #[test]
-    fn hi05_decompression_bombs_stop_at_the_known_size() {
+    fn hi05_sec10_decompression_bombs_stop_at_the_known_size() {
         for (kind, form) in compressed_kinds() {
             let mut bomb = Vec::new();
             let mut chain = store(&StoreSpec { form, ..default_store(kind) }, &Codecs::new(0), &Counting).unwrap();
@@ -600,7 +600,7 @@ mod encryption {
 
     /// Nothing authenticates the stream: what a flipped bit or a cut at a cipher block leaves shows in the digest.
     #[test]
-    fn cr03_manipulated_cipher_text_is_an_error_or_another_digest() {
+    fn cr03_sec16_manipulated_cipher_text_is_an_error_or_another_digest() {
         let pass = passphrase();
         let plain = mixed(1_000);
         let bytes = stored(&StoreSpec { cipher: Some(&pass), ..default_store(CompressType::None) }, &plain);

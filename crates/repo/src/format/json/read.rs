@@ -544,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn hi07_nested_json_is_refused() {
+    fn hi07_sec10_nested_json_is_refused() {
         let nested = |depth| [vec![b'['; depth], vec![b']'; depth]].concat();
         assert_eq!(validate(&nested(DEPTH_MAX)), Ok(()));
         assert_eq!(validate(&nested(DEPTH_MAX + 1)), Err(JsonError::TooDeep { at: DEPTH_MAX }));

@@ -265,7 +265,7 @@ fn hi06_impossible_rows_are_refused_with_the_attribute() {
 }
 
 #[test]
-fn in06_impossible_manifests_are_refused_with_section_and_key() {
+fn in06_sec24_impossible_manifests_are_refused_with_section_and_key() {
     let file = sample(BLOCK_SAMPLE);
     for (from, to, expected) in [
         ("backup-type=\"diff\"", "backup-type=\"incr\"", "section 'backup', key 'backup-type'"),

@@ -362,7 +362,7 @@ fn bk23_links_that_lead_astray() {
 }
 
 #[test]
-fn hi18_a_planted_link_does_not_reach_secrets() {
+fn hi18_sec18_a_planted_link_does_not_reach_secrets() {
     let mut cluster = Cluster::new();
     std::fs::create_dir(cluster.outside("run")).unwrap();
     std::fs::write(cluster.outside("run/token"), "secret").unwrap();

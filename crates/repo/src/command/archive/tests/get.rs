@@ -175,7 +175,7 @@ async fn plant(memory: &MemoryStorage, plain: &[u8], stored: Bytes, compress: Co
 }
 
 #[tokio::test]
-async fn hi05_a_bomb_stops_at_the_size_of_a_segment() {
+async fn hi05_sec10_a_bomb_stops_at_the_size_of_a_segment() {
     for compress in [CompressType::Gz, CompressType::Lz4, CompressType::Zst, CompressType::Bz2] {
         let world = World::new();
         let memory = memory();
@@ -308,7 +308,7 @@ async fn ge16_every_generation_of_the_cluster_is_looked_at() {
 }
 
 #[tokio::test]
-async fn ge15_a_link_at_the_destination_is_replaced_and_not_written_through() {
+async fn ge15_sec08_a_link_at_the_destination_is_replaced_and_not_written_through() {
     let world = World::new();
     let memory = memory();
     let repository = [world.stanza(1, &storage(&memory), None).await];
