@@ -30,6 +30,7 @@ pub mod lease;
 mod lenient;
 pub mod limit;
 pub mod log;
+pub mod mounted;
 pub mod operator;
 pub mod parameters;
 pub mod patch;

@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::ids;
 use crate::limit::Limit;
 
 /// The longest interval that a variable may set.
@@ -28,6 +29,8 @@ pub struct Pod {
     pub wal_volume: PathBuf,
     /// `PLUGIN_SOCKET_DIR`
     pub plugin_sockets: PathBuf,
+    /// `PLUGIN_SECRETS_DIR`: the mount of the Archives' Secrets, where they name any.
+    pub secrets: PathBuf,
     /// `STATUS_INTERVAL_SECONDS`: how often the Archive's status is renewed when nothing happens.
     pub status_interval: Duration,
     /// `RETENTION_INTERVAL_SECONDS`: how often retention is applied, a tenth more or less.
@@ -76,7 +79,8 @@ impl Pod {
             port,
             scratch: path("SCRATCH_DIR", "/controller"),
             wal_volume: path("WAL_VOLUME_DIR", "/var/lib/postgresql/wal"),
-            plugin_sockets: path("PLUGIN_SOCKET_DIR", "/plugins"),
+            plugin_sockets: path("PLUGIN_SOCKET_DIR", ids::SOCKET_FOLDER),
+            secrets: path(ids::SECRETS_VARIABLE, ids::SECRETS_FOLDER),
             status_interval: seconds("STATUS_INTERVAL_SECONDS", 300)?,
             retention_interval: seconds("RETENTION_INTERVAL_SECONDS", 1800)?,
             lease_hold: seconds("LEASE_DURATION_SECONDS", 180)?,
