@@ -293,6 +293,11 @@ impl Reporter for Ear {
         self.log.write(&Line { level, logger: Some(&self.logger), message: text, fields });
     }
 
+    /// Nobody watches a sidecar at work: what it removes on its own is told to whoever reads its log later.
+    fn announce(&self, text: &str) {
+        self.message(EngineLevel::Info, 0, text);
+    }
+
     fn progress(&self, _progress: Progress) {}
 }
 

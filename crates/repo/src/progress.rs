@@ -54,6 +54,12 @@ pub trait Reporter: Debug + Send + Sync {
         self.message(Level::Error, 0, &format!("[{:03}]: {text}", kind.code()));
     }
 
+    /// What the command is about to do and cannot undo. The log of a command has it as a detail, since scripts match the
+    /// original's lines above that.
+    fn announce(&self, text: &str) {
+        self.message(Level::Detail, 0, text);
+    }
+
     /// How far the command is.
     fn progress(&self, progress: Progress);
 }
@@ -98,6 +104,11 @@ impl Context {
     /// Reports a detail of the command itself.
     pub fn detail(&self, text: impl AsRef<str>) {
         self.reporter.message(Level::Detail, 0, text.as_ref());
+    }
+
+    /// Announces what cannot be undone.
+    pub fn announce(&self, text: impl AsRef<str>) {
+        self.reporter.announce(text.as_ref());
     }
 
     /// Fails when the command was asked to stop.

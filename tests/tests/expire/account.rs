@@ -1,6 +1,6 @@
 //! The log of `expire` accounts for every object that is gone, and for no other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 
 use pgbr_repo::command::expire::{ExpireRequest, ExpiredBackups, RepositoryRules, WalRetention};
@@ -69,12 +69,48 @@ impl Account {
     }
 }
 
+/// What was announced, by kind, and the rules that were named.
+fn announced(line: &str) -> (BTreeMap<String, usize>, &str) {
+    let (counts, policy) = line.strip_prefix("repo1: to remove: ").unwrap().split_once(" (by ").unwrap();
+    let counts = counts.split(", ").map(|part| {
+        let (count, kind) = part.split_once(' ').unwrap();
+        let kind = kind.replace("directories", "directory").replace("backups", "backup").replace("years", "year");
+        (kind.trim_end_matches('s').to_owned(), count.parse().unwrap())
+    });
+    (counts.collect(), policy.strip_suffix(')').unwrap())
+}
+
+/// The same from what is gone: a directory of WAL counts as one where nothing of it stays, as does a year.
+fn removed(gone: &BTreeSet<&String>, after: &BTreeSet<String>) -> BTreeMap<String, usize> {
+    let (mut counts, mut whole) = (BTreeMap::new(), BTreeSet::new());
+    for object in gone {
+        let parts: Vec<&str> = object.split('/').collect();
+        let (kind, directory) = match parts.as_slice() {
+            ["backup", _, "backup.history", year, _] => ("backup history manifest", format!("backup.history/{year}/")),
+            ["backup", _, label, ..] => ("backup", format!("backup/demo/{label}/")),
+            ["archive", _, id, directory, _] => ("WAL file", format!("archive/demo/{id}/{directory}/")),
+            other => panic!("{other:?}"),
+        };
+        let stays = after.iter().any(|other| other.contains(&directory));
+        let (kind, counts_once) = match (kind, stays) {
+            ("WAL file", false) => ("WAL directory", true),
+            ("backup history manifest", false) => ("year of backup history", true),
+            (kind, _) => (kind, kind == "backup"),
+        };
+        if !counts_once || whole.insert(directory) {
+            *counts.entry(kind.to_owned()).or_insert(0) += 1;
+        }
+    }
+    counts
+}
+
 async fn account_of(world: &World, request: &ExpireRequest, rules: RepositoryRules, reason: &str) {
     let stage = Stage::new(world).await;
     let before = stage.objects();
     stage.expire(request, rules).await.unwrap();
     let after = stage.objects();
     let account = Account::of(&stage.log.lines(Level::Info));
+    is_announced(&stage, &before, &after, request);
     let gone: BTreeSet<&String> = before.difference(&after).collect();
     assert!(!gone.is_empty() && !account.expired.is_empty(), "{account:?}");
     for object in &gone {
@@ -92,6 +128,26 @@ async fn account_of(world: &World, request: &ExpireRequest, rules: RepositoryRul
         assert!(gone.iter().any(|object| object.contains(id.as_str()) && object.contains(first.as_str())), "{first}");
         assert!(gone.iter().any(|object| object.contains(id.as_str()) && object.contains(last.as_str())), "{last}");
     }
+}
+
+/// One line, before the first removal, with the counts of what is gone and the rules.
+fn is_announced(stage: &Stage, before: &BTreeSet<String>, after: &BTreeSet<String>, request: &ExpireRequest) {
+    let gone = before.difference(after).collect();
+    let all = stage.log.all();
+    let place = all.iter().position(|(_, text)| text.starts_with("repo1: to remove: ")).unwrap();
+    assert!(!all[place + 1..].iter().any(|(_, text)| text.contains("to remove: ")));
+    assert_eq!(all[place].0, Level::Detail);
+    assert!(
+        !all[..place].iter().any(|(_, text)| text.starts_with("repo1: remove") || text.contains(" remove archive"))
+    );
+    let (counts, policy) = announced(&all[place].1);
+    assert_eq!(counts, removed(&gone, after), "{}", all[place].1);
+    let rule = match &request.backups {
+        ExpiredBackups::Retention => "repo1-retention-full-type=",
+        ExpiredBackups::Oldest => "oldest",
+        ExpiredBackups::Set(_) => "set=",
+    };
+    assert!(policy.starts_with(rule), "{policy}");
 }
 
 #[tokio::test]

@@ -78,6 +78,14 @@ fn forgive_history_files(ours: &mut Left, theirs: &mut Left) {
     theirs.lines.retain(|line| !is_history(line));
 }
 
+/// Ours says before the first removal how much goes, as a detail: no other line is ours alone.
+fn forgive_the_announcement(ours: &mut Left, theirs: &Left) {
+    let is_announcement = |line: &String| line.starts_with("P00 DETAIL: ") && line.contains("repo1: to remove: ");
+    assert!(!theirs.lines.iter().any(is_announcement));
+    assert!(ours.lines.iter().filter(|line| is_announcement(line)).count() <= 1);
+    ours.lines.retain(|line| !is_announcement(line));
+}
+
 /// What differs, if something does.
 fn compare(number: u64, now_s: i64) -> Result<(), String> {
     let folder = user::scratch().unwrap();
@@ -85,6 +93,7 @@ fn compare(number: u64, now_s: i64) -> Result<(), String> {
     let mut theirs = expire(&stock::newest().engine, &case, &folder.path().join("stock"));
     let mut ours = expire(&pgbr::engine(), &case, &folder.path().join("ours"));
     forgive_history_files(&mut ours, &mut theirs);
+    forgive_the_announcement(&mut ours, &theirs);
     let differs = |what: String| {
         let lines = |left: &Left| left.lines.join("\n");
         let (options, arguments) = (&case.options, &case.arguments);

@@ -45,6 +45,11 @@ impl Reporter for Log {
 }
 
 impl Log {
+    /// All that was said, in order.
+    pub(crate) fn all(&self) -> Vec<(Level, String)> {
+        self.lines.lock().unwrap().clone()
+    }
+
     /// What was said at this level.
     pub(crate) fn lines(&self, level: Level) -> Vec<String> {
         let lines = self.lines.lock().unwrap();

@@ -255,3 +255,55 @@ async fn sec17_no_role_leaves_a_core_dump() {
         assert_eq!(words[4..6], ["0", "0"], "{role}: {core}");
     }
 }
+
+/// Every thread of every role is held to it by the kernel, from its first line on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sec02_no_thread_of_any_role_may_start_a_program() {
+    for role in ROLES {
+        let started = started(&[role]).await;
+        handshake(&started.channel).await;
+        let threads = std::fs::read_dir(format!("/proc/{}/task", started.running.id())).expect("a process");
+        let mut count = 0;
+        for thread in threads {
+            let status = std::fs::read_to_string(thread.expect("one").path().join("status")).expect("a status");
+            let field = |name: &str| {
+                let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+                value.expect("the field").trim().to_owned()
+            };
+            // 2 is SECCOMP_MODE_FILTER.
+            assert_eq!((field("Seccomp").as_str(), field("NoNewPrivs").as_str()), ("2", "1"), "{role}: {status}");
+            count += 1;
+        }
+        assert!(count > 2, "{role} has {count} threads");
+        assert!(!started.running.printed().expect("its lines").contains("starting programs"), "{role}");
+    }
+}
+
+/// Runs in a process of its own, where it is started again with this variable set: it could not be undone here.
+const FORBIDDEN: &str = "PGBR_TEST_NO_EXEC";
+
+#[test]
+fn sec02_the_kernel_refuses_another_program() {
+    if std::env::var_os(FORBIDDEN).is_some() {
+        let begun = std::thread::spawn(|| std::thread::sleep(Duration::from_secs(1)));
+        let before = std::process::Command::new("true").status();
+        assert!(before.expect("a program before").success());
+        pgbr_plugin::run::no_exec::forbid().expect("a filter");
+        for _ in 0..2 {
+            let refused = || std::process::Command::new("true").status().map_err(|error| error.raw_os_error());
+            assert_eq!(refused().expect_err("refused here"), Some(1));
+            assert_eq!(std::thread::spawn(refused).join().expect("a thread").expect_err("and there"), Some(1));
+        }
+        begun.join().expect("the other thread");
+        // Everything else goes on.
+        std::fs::read_to_string("/proc/self/status").expect("a file");
+        println!("refused");
+        return;
+    }
+    let this = std::env::current_exe().expect("this program");
+    let name = "roles::sec02_the_kernel_refuses_another_program";
+    let mut again = std::process::Command::new(this);
+    let output = again.args(["--exact", name, "--nocapture"]).env(FORBIDDEN, "1").output().expect("a process");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("refused\n"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,6 +1,7 @@
 //! A role of the program: from its arguments to its exit code.
 
 mod flags;
+pub mod no_exec;
 mod signals;
 
 use std::collections::BTreeMap;
@@ -122,6 +123,8 @@ pub fn run(role: Role, arguments: &[String], environment: &[(String, String)]) -
     if role == Role::Healthcheck {
         return check_health(&environment);
     }
+    // Before there is any thread: every one that begins later inherits it.
+    let forbidden = no_exec::forbid();
     let log = match Log::start(parsed.log.clone()) {
         Ok(log) => log,
         Err(error) => {
@@ -130,6 +133,10 @@ pub fn run(role: Role, arguments: &[String], environment: &[(String, String)]) -
         }
     };
     log_panics(&log);
+    if let Err(error) = forbidden {
+        let text = "the kernel does not keep this process from starting programs; it starts none all the same";
+        log.warn(text, &[("error", Value::from(error))]);
+    }
     if !leaves_no_core() {
         log.warn("core dumps cannot be turned off: one would hold keys and passphrases", &[]);
     }

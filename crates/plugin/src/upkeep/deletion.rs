@@ -317,6 +317,10 @@ impl Reporter for Told {
         self.reporter.failure(kind, text);
     }
 
+    fn announce(&self, text: &str) {
+        self.reporter.announce(text);
+    }
+
     fn progress(&self, progress: Progress) {
         self.reporter.progress(progress);
     }

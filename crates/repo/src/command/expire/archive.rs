@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use super::options::ExpireRequest;
 use super::remover::Remover;
 use super::retention::BackupPlan;
+use super::tally::Tally;
 use super::wal_retention::{self, ArchiveAction, ArchivePlan, Kept, KeptRange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::path::{self, WalDirectoryName};
 use crate::format::{ArchiveId, BackupInfo};
-use crate::postgres::{WalFileName, WalSegmentName};
+use crate::postgres::{Timeline, WalFileName, WalSegmentName};
 use crate::progress::Context;
 use crate::repository::{Repository, WritableRepository};
-use crate::storage::{EntryKind, ListOptions, StorageExt};
+use crate::storage::{EntryKind, ListOptions, StorageExt, StoragePath};
 
 /// What becomes of the WAL of one repository.
 #[derive(Debug)]
@@ -22,7 +23,64 @@ pub(super) enum WalPlan {
     /// There are not as many backups as WAL is kept for: all of it stays.
     TooFewBackups,
     /// What becomes of each archive that is there.
-    Archives(Vec<ArchivePlan>),
+    Archives(Vec<ArchiveWork>),
+}
+
+/// What is done with one archive.
+#[derive(Debug)]
+pub(super) enum ArchiveWork {
+    /// All of it goes.
+    Remove(ArchiveId),
+    /// Some of it stays.
+    Trim(Trim),
+}
+
+/// What goes of an archive of which some stays.
+#[derive(Debug)]
+pub(super) struct Trim {
+    id: ArchiveId,
+    ranges: Vec<KeptRange>,
+    steps: Vec<Step>,
+    /// History files.
+    history: Vec<Timeline>,
+}
+
+/// A directory of WAL of which something goes, in the order of the archive.
+#[derive(Debug)]
+enum Step {
+    Directory(WalDirectoryName),
+    Files(Vec<Found>),
+}
+
+/// What was found in a directory of which some stays, in order.
+#[derive(Debug)]
+enum Found {
+    Goes(WalSegmentName, StoragePath),
+    /// One or more that stay, between those that go.
+    Stays,
+}
+
+impl WalPlan {
+    /// Counts what goes.
+    pub(super) fn count(&self, tally: &mut Tally) {
+        let Self::Archives(works) = self else { return };
+        for work in works {
+            match work {
+                ArchiveWork::Remove(_) => tally.archives += 1,
+                ArchiveWork::Trim(trim) => {
+                    tally.history_files += trim.history.len();
+                    for step in &trim.steps {
+                        match step {
+                            Step::Directory(_) => tally.wal_directories += 1,
+                            Step::Files(found) => {
+                                tally.wal_files += found.iter().filter(|it| matches!(it, Found::Goes(..))).count();
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Decides what becomes of the WAL, before anything is removed: when that is not clear, nothing is (faults.md EX08).
@@ -44,7 +102,59 @@ pub(super) async fn plan(
     let info = repository.archive_info(context).await?;
     let present = present(repository).await?;
     let plans = wal_retention::plan(&backups.remaining, info.history(), &present, backups.wal, request.archive_before)?;
-    Ok(WalPlan::Archives(plans))
+    let mut works = Vec::with_capacity(plans.len());
+    for ArchivePlan { id, action } in plans {
+        works.push(match action {
+            ArchiveAction::RemoveAll => ArchiveWork::Remove(id),
+            ArchiveAction::Keep(kept) => ArchiveWork::Trim(surveyed(repository, id, kept, context).await?),
+        });
+    }
+    Ok(WalPlan::Archives(works))
+}
+
+/// Looks up what goes of an archive, so that it can be counted before anything does.
+async fn surveyed(repository: &Repository, id: ArchiveId, kept: Kept, context: &Context) -> Result<Trim> {
+    let directory = path::archive_directory(repository.stanza(), id);
+    let entries = repository.storage().list_all(&directory, &ListOptions::default()).await?;
+    let mut steps = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Directory) {
+        let Some(name) = WalDirectoryName::parse(entry.name.trim_end_matches('/')) else { continue };
+        context.check_cancelled()?;
+        if !kept.touches(name) {
+            steps.push(Step::Directory(name));
+        } else if kept.is_scanned(name) {
+            steps.push(Step::Files(surveyed_directory(repository, id, name, &kept).await?));
+        }
+    }
+    let files = entries.iter().filter(|entry| entry.kind != EntryKind::Directory);
+    let timelines = files.filter_map(|entry| match WalFileName::parse(&entry.name) {
+        Ok(WalFileName::History(timeline)) => Some(timeline),
+        _ => None,
+    });
+    let history = timelines.filter(|timeline| kept.history_from.is_some_and(|first| *timeline < first)).collect();
+    Ok(Trim { id, ranges: kept.ranges, steps, history })
+}
+
+/// What of a directory belongs to no segment that stays.
+async fn surveyed_directory(
+    repository: &Repository,
+    id: ArchiveId,
+    directory: WalDirectoryName,
+    kept: &Kept,
+) -> Result<Vec<Found>> {
+    let path = path::wal_directory_named(repository.stanza(), id, directory);
+    let mut found = Vec::new();
+    for entry in repository.storage().list_all(&path, &ListOptions::default()).await? {
+        let Some(segment) = segment_of(&entry.name) else { continue };
+        if !kept.holds(segment) {
+            let path = path::wal_directory_entry(repository.stanza(), id, directory, &entry.name);
+            let path = path.map_err(|error| Error::new(ErrorKind::PathOpen, error.to_string()))?;
+            found.push(Found::Goes(segment, path));
+        } else if !matches!(found.last(), Some(Found::Stays)) {
+            found.push(Found::Stays);
+        }
+    }
+    Ok(found)
 }
 
 async fn present(repository: &Repository) -> Result<BTreeSet<ArchiveId>> {
@@ -66,7 +176,7 @@ pub(super) async fn remove(
     context: &Context,
 ) -> Result<()> {
     let index = remover.repository().index();
-    let plans = match plan {
+    let works = match plan {
         WalPlan::Unset if by_age => {
             let text = "time-based archive retention not met - archive logs will not be expired";
             context.info(format!("{index}: {text}"));
@@ -77,17 +187,17 @@ pub(super) async fn remove(
             return Ok(());
         }
         WalPlan::TooFewBackups => return Ok(()),
-        WalPlan::Archives(plans) => plans,
+        WalPlan::Archives(works) => works,
     };
-    for ArchivePlan { id, action } in plans {
-        match action {
-            ArchiveAction::RemoveAll => {
+    for work in works {
+        match work {
+            ArchiveWork::Remove(id) => {
                 let directory = path::archive_directory(remover.repository().stanza(), *id);
                 let root = repository_path.trim_end_matches('/');
                 context.info(format!("{index}: remove archive path {root}/{directory}"));
                 remover.tree(&directory).await?;
             }
-            ArchiveAction::Keep(kept) => Archive { id: *id, kept, context, run: Run::default() }.trim(remover).await?,
+            ArchiveWork::Trim(trim) => Archive { trim, context, run: Run::default() }.remove(remover).await?,
         }
     }
     Ok(())
@@ -95,8 +205,7 @@ pub(super) async fn remove(
 
 /// An archive of which some stays.
 struct Archive<'a> {
-    id: ArchiveId,
-    kept: &'a Kept,
+    trim: &'a Trim,
     context: &'a Context,
     run: Run,
 }
@@ -118,73 +227,57 @@ impl Run {
 }
 
 impl Archive<'_> {
-    async fn trim(mut self, remover: &mut Remover<'_>) -> Result<()> {
+    async fn remove(mut self, remover: &mut Remover<'_>) -> Result<()> {
         let repository = remover.repository();
         self.say_ranges(repository);
-        let directory = path::archive_directory(repository.stanza(), self.id);
-        let entries = repository.storage().list_all(&directory, &ListOptions::default()).await?;
-        let directories = entries.iter().filter(|entry| entry.kind == EntryKind::Directory);
         let mut doomed = Vec::new();
-        for name in directories.filter_map(|entry| WalDirectoryName::parse(entry.name.trim_end_matches('/'))) {
+        for step in &self.trim.steps {
             self.context.check_cancelled()?;
-            if !self.kept.touches(name) {
-                doomed.push(path::wal_directory_named(repository.stanza(), self.id, name));
-                self.context.detail(format!("{}: {} remove archive path {name}", repository.index(), self.id));
-                self.run.extend(name.as_str());
-            } else if self.kept.is_scanned(name) {
-                self.trim_directory(name, remover).await?;
+            match step {
+                Step::Directory(name) => {
+                    doomed.push(path::wal_directory_named(repository.stanza(), self.trim.id, *name));
+                    self.context.detail(format!("{}: {} remove archive path {name}", repository.index(), self.trim.id));
+                    self.run.extend(name.as_str());
+                }
+                Step::Files(found) => self.remove_files(found, remover).await?,
             }
         }
         remover.trees(doomed, self.context).await?;
         match self.run.total {
-            0 => self.context.info(format!("{}: {} no archive to remove", repository.index(), self.id)),
+            0 => self.context.info(format!("{}: {} no archive to remove", repository.index(), self.trim.id)),
             _ => self.say_run(repository),
         }
-        let files = entries.iter().filter(|entry| entry.kind != EntryKind::Directory);
-        self.remove_history(files.map(|entry| entry.name.as_str()), remover).await
+        for timeline in &self.trim.history {
+            let name = WalFileName::History(*timeline);
+            remover.objects(&[path::timeline_history(repository.stanza(), self.trim.id, *timeline)]).await?;
+            self.context.info(format!("{}: {} remove history file {name}", repository.index(), self.trim.id));
+        }
+        Ok(())
     }
 
-    /// Removes from a directory what belongs to no segment that stays.
-    async fn trim_directory(&mut self, directory: WalDirectoryName, remover: &mut Remover<'_>) -> Result<()> {
-        let repository = remover.repository();
-        let path = path::wal_directory_named(repository.stanza(), self.id, directory);
+    async fn remove_files(&mut self, found: &[Found], remover: &mut Remover<'_>) -> Result<()> {
         let mut doomed = Vec::new();
-        for entry in repository.storage().list_all(&path, &ListOptions::default()).await? {
-            let Some(segment) = segment_of(&entry.name) else { continue };
-            if self.kept.holds(segment) {
-                self.say_run(repository);
-                continue;
+        for found in found {
+            match found {
+                Found::Stays => self.say_run(remover.repository()),
+                Found::Goes(segment, path) => {
+                    doomed.push(path.clone());
+                    self.run.extend(&segment.to_string());
+                }
             }
-            let entry = path::wal_directory_entry(repository.stanza(), self.id, directory, &entry.name);
-            doomed.push(entry.map_err(|error| Error::new(ErrorKind::PathOpen, error.to_string()))?);
-            self.run.extend(&segment.to_string());
         }
         remover.objects(&doomed).await?;
         Ok(())
     }
 
-    async fn remove_history(&self, names: impl Iterator<Item = &str>, remover: &mut Remover<'_>) -> Result<()> {
-        let Some(first) = self.kept.history_from else { return Ok(()) };
-        let repository = remover.repository();
-        for name in names {
-            if let Ok(WalFileName::History(timeline)) = WalFileName::parse(name)
-                && timeline < first
-            {
-                remover.objects(&[path::timeline_history(repository.stanza(), self.id, timeline)]).await?;
-                self.context.info(format!("{}: {} remove history file {name}", repository.index(), self.id));
-            }
-        }
-        Ok(())
-    }
-
     fn say_ranges(&self, repository: &WritableRepository) {
-        for KeptRange { label, start, stop } in &self.kept.ranges {
+        for KeptRange { label, start, stop } in &self.trim.ranges {
             let Some(label) = label else { continue };
             let stop = stop.map(|stop| format!(", stop = {stop}")).unwrap_or_default();
             self.context.detail(format!(
                 "{}: {} archive retention on backup {label}, start = {start}{stop}",
                 repository.index(),
-                self.id
+                self.trim.id
             ));
         }
     }
@@ -194,7 +287,7 @@ impl Archive<'_> {
             self.context.info(format!(
                 "{}: {} remove archive, start = {start}, stop = {}",
                 repository.index(),
-                self.id,
+                self.trim.id,
                 self.run.stop
             ));
         }

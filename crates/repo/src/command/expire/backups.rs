@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::remover::Remover;
+use super::tally::Tally;
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::{BackupInfo, BackupLabel, path};
 use crate::progress::Context;
@@ -50,6 +51,30 @@ pub(super) async fn remove_manifests(
         }
     }
     Ok(gone)
+}
+
+/// Counts the directories that are to go.
+///
+/// # Errors
+/// The storage's, as long as it is not known what there is.
+pub(super) async fn count(
+    repository: &Repository,
+    change: &Change<'_>,
+    tally: &mut Tally,
+    context: &Context,
+) -> Result<()> {
+    let unfinished = unfinished(repository, change.known, change, context).await?;
+    for label in change.known {
+        if change.expired.contains(label) {
+            tally.backups += 1;
+        } else if change.remaining.backup(label).is_none()
+            && unfinished != Some(*label)
+            && !repository.has_manifest(label).await?
+        {
+            tally.unfinished += 1;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the directories that belong to no backup, newest first. `gone` are those whose manifest was just removed.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! backup.info, archive.info, rules -> plan
-//!   -> backup.info saved -> manifests, newest first -> directories -> WAL -> manifest history -> left-overs
+//!   -> backup.info saved -> what goes is announced -> manifests, newest first -> directories -> WAL -> manifest history -> left-overs
 //! ```
 //!
 //! Everything is decided before anything is changed. At each step every backup that is listed is whole, with its WAL; what
@@ -19,6 +19,7 @@ mod options;
 mod permit;
 mod remover;
 mod retention;
+mod tally;
 mod wal_retention;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -29,7 +30,7 @@ use crate::repository::{Change as InfoChange, Purpose, Reconciled, Repository, W
 use archive::WalPlan;
 use backups::Change;
 pub use forecast::{ExpiryTime, NextExpiry, next_expiry};
-use history::HistoryLimit;
+use history::{HistoryLimit, HistoryPlan};
 pub use jiff::tz::TimeZone;
 pub use needed::needed_wal;
 pub use options::{ExpireRequest, ExpiredBackups, FullUnit, RepositoryRules, Retention, WalRetention};
@@ -37,6 +38,7 @@ pub use permit::Permit;
 use remover::Remover;
 use retention::BackupPlan;
 pub use retention::HOLD;
+use tally::Tally;
 
 /// How often a run begins again because somebody else changed backup.info under it.
 const ROUNDS_MAX: u32 = 3;
@@ -96,7 +98,7 @@ struct Plan {
     reconciled: Reconciled,
     backups: BackupPlan,
     wal: WalPlan,
-    history: Option<HistoryLimit>,
+    history: Option<HistoryPlan>,
 }
 
 impl Run<'_> {
@@ -143,7 +145,10 @@ impl Run<'_> {
         }
         let wal = archive::plan(self.repository, &backups, self.request, self.context).await?;
         let days = retention.history_days;
-        let history = days.map(|days| HistoryLimit::new(now_s, days, &self.request.time_zone)).transpose()?;
+        let history = match days.map(|days| HistoryLimit::new(now_s, days, &self.request.time_zone)).transpose()? {
+            Some(limit) => Some(history::plan(self.repository, limit, &backups.remaining, self.context).await?),
+            None => None,
+        };
         Ok(Plan { reconciled, backups, wal, history })
     }
 
@@ -183,6 +188,7 @@ impl Run<'_> {
                 _ => None,
             },
         };
+        self.announce(plan, &change).await?;
         let gone = backups::remove_manifests(&change, &mut remover, self.context).await?;
         if let (true, false, Some(newest)) =
             (plan.backups.newest_goes, self.request.dry_run, remaining.backups().last())
@@ -191,8 +197,8 @@ impl Run<'_> {
         }
         backups::remove_directories(&change, &gone, &mut remover, self.context).await?;
         archive::remove(&plan.wal, plan.backups.by_age, &self.rules.path, &mut remover, self.context).await?;
-        if let Some(limit) = plan.history {
-            history::remove(limit, remaining, &mut remover, self.context).await?;
+        if let Some(history) = &plan.history {
+            history.remove(remaining, &mut remover, self.context).await?;
         }
         archive::warn_of_page_errors(self.repository, remaining, self.context);
         if !self.request.dry_run {
@@ -200,6 +206,21 @@ impl Run<'_> {
             leftovers::remove(self.repository, self.context).await;
         }
         remover.finish()
+    }
+
+    /// Says how much goes, and by which rules, before the first of it does.
+    async fn announce(self, plan: &Plan, change: &Change<'_>) -> Result<()> {
+        let mut tally = Tally::default();
+        backups::count(self.repository, change, &mut tally, self.context).await?;
+        plan.wal.count(&mut tally);
+        if let Some(history) = &plan.history {
+            history.count(&mut tally);
+        }
+        if !tally.is_empty() {
+            let policy = tally::policy(self.index(), self.request, self.rules);
+            self.context.announce(format!("{}: to remove: {tally} ({policy})", self.index()));
+        }
+        Ok(())
     }
 
     fn index(self) -> crate::repository::RepoIndex {
