@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use status::{ArchiveStatus, EffectiveRepository, RepositoryStatus, StanzaStatus};
+pub use status::{ArchiveStatus, EffectiveRepository, RepositoryStatus, StanzaStatus, VerificationStatus};
 
 /// Where and how clusters keep their WAL and backups.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

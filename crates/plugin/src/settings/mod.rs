@@ -245,7 +245,7 @@ fn own(request: &Request<'_>) -> Vec<Setting> {
     let pod = request.pod;
     let set = |name: &str, value: String| Setting::new(name, value, Origin::Pod);
     let mut settings = vec![set("stanza", request.stanza.as_str().to_owned())];
-    if request.command != Command::Expire && request.command != Command::Info {
+    if !matches!(request.command, Command::Expire | Command::Info | Command::Verify) {
         settings.push(set("pg1-path", pod.pgdata.display().to_string()));
     }
     if matches!(request.command, Command::Backup | Command::StanzaCreate) {
