@@ -1,25 +1,23 @@
-//! Archives and Secrets as the API server has them.
+//! Archives as the API server has them, with their Secrets as the pod has them.
 //!
-//! Each is read again when ten seconds have passed, so that an edit or a rotated key works without a restart. While the API
-//! server does not answer, the last values go on being used (faults.md KG14): archiving depends on it no more than it must.
+//! An Archive is read again when ten seconds have passed, its Secrets each time, so that an edit or a rotated key works without
+//! a restart. While the API server does not answer, the last Archive goes on being used (faults.md KG14): archiving depends on
+//! it no more than it must.
 //! What the server *does* say counts at once: an Archive that was removed or a right that was withdrawn is not worked around.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use crate::mounted;
 use crate::resource::{Archive, ArchiveSpec};
-use crate::settings::{SecretRef, Secrets, secret_refs};
+use crate::settings::{Authority, Secrets, secret_refs};
 use crate::status::Failure;
 
 /// How long a value is believed without asking again, and how long after a failure the server is left alone.
@@ -30,9 +28,6 @@ const KEPT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The longest wait for one answer: a WAL file waits behind it.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
-
-/// The largest certificate bundle that is taken.
-const CA_BYTES_MAX: usize = 1024 * 1024;
 
 /// An Archive with the values of its Secrets.
 #[derive(Debug, Clone)]
@@ -47,21 +42,14 @@ pub struct Loaded {
     pub secrets: Secrets,
 }
 
-/// Reads Archives and Secrets of one namespace.
+/// Reads Archives of one namespace, and the Secrets that the pod has of them.
 pub struct Credentials {
     namespace: String,
-    /// Where files with certificate authorities go.
-    directory: PathBuf,
-    /// Held by whoever writes one of them.
-    writing: Arc<Mutex<()>>,
+    /// The folder of the Secrets.
+    secrets: PathBuf,
     client: OnceCell<Client>,
     archives: Cache<(i64, Arc<ArchiveSpec>)>,
-    secrets: Cache<Arc<BTreeMap<String, SecretBytes>>>,
 }
-
-/// The value of a key. It prints as nothing.
-#[derive(Clone)]
-struct SecretBytes(Arc<secrecy::SecretSlice<u8>>);
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -71,9 +59,8 @@ impl std::fmt::Debug for Credentials {
 
 impl Credentials {
     /// Nothing is read yet, not even how to reach the server.
-    pub fn new(namespace: String, directory: PathBuf) -> Self {
-        let (archives, secrets) = (Cache::default(), Cache::default());
-        Self { namespace, directory, writing: Arc::default(), client: OnceCell::new(), archives, secrets }
+    pub fn new(namespace: String, secrets: PathBuf) -> Self {
+        Self { namespace, secrets, client: OnceCell::new(), archives: Cache::default() }
     }
 
     /// The Archive with everything that it refers to.
@@ -83,35 +70,10 @@ impl Credentials {
     /// answer and nothing is known yet.
     pub async fn load(&self, name: &str) -> Result<Loaded, Failure> {
         let (generation, spec) = self.archives.get(name, || self.read_archive(name)).await?;
-        let (references, authorities) = secret_refs(&spec);
-        let mut secrets = Secrets::default();
-        for reference in references {
-            let value = self.value(&reference).await?;
-            let text = String::from_utf8(value).map_err(|_| {
-                Failure::Invalid(format!("key '{}' of Secret '{}' is not text", reference.key, reference.name))
-            })?;
-            secrets.values.insert(reference, SecretString::from(text));
-        }
-        for (number, reference) in authorities {
-            let content = self.value(&reference).await?;
-            let file = self.directory.join(format!("{name}-repo{number}-ca.crt"));
-            let (shown, writing) = (file.display().to_string(), Arc::clone(&self.writing));
-            let written = tokio::task::spawn_blocking(move || keep_file(&writing, &file, &content)).await;
-            written
-                .map_err(|panic| Failure::Unavailable(format!("a worker failed: {panic}")))?
-                .map_err(|error| Failure::Unavailable(format!("unable to write '{shown}': {error}")))?;
-            secrets.ca_files.insert(number, shown);
-        }
+        let (folder, archive) = (self.secrets.clone(), Arc::clone(&spec));
+        let read = tokio::task::spawn_blocking(move || read_secrets(&folder, &archive)).await;
+        let secrets = read.map_err(|panic| Failure::Unavailable(format!("a worker failed: {panic}")))??;
         Ok(Loaded { name: name.to_owned(), generation, spec, secrets })
-    }
-
-    async fn value(&self, reference: &SecretRef) -> Result<Vec<u8>, Failure> {
-        use secrecy::ExposeSecret;
-        let secret = self.secrets.get(&reference.name, || self.read_secret(&reference.name)).await?;
-        match secret.get(&reference.key) {
-            Some(SecretBytes(value)) => Ok(value.expose_secret().to_vec()),
-            None => Err(Failure::Precondition(format!("Secret '{}' has no key '{}'", reference.name, reference.key))),
-        }
     }
 
     /// What an Archive says, without its Secrets.
@@ -163,13 +125,25 @@ impl Credentials {
         let archive = asked(api.get(name), &format!("Archive '{name}'"), "archives").await?;
         Ok((archive.metadata.generation.unwrap_or(0), Arc::new(archive.spec)))
     }
+}
 
-    async fn read_secret(&self, name: &str) -> Result<Arc<BTreeMap<String, SecretBytes>>, Asked> {
-        let api: Api<Secret> = Api::namespaced(self.connected().await?, &self.namespace);
-        let secret = asked(api.get(name), &format!("Secret '{name}'"), "secrets").await?;
-        let values = secret.data.unwrap_or_default().into_iter();
-        Ok(Arc::new(values.map(|(key, value)| (key, SecretBytes(Arc::new(value.0.into())))).collect()))
+/// What the Secrets of an Archive hold. Blocking.
+fn read_secrets(folder: &Path, archive: &ArchiveSpec) -> Result<Secrets, Failure> {
+    let (references, authorities) = secret_refs(archive);
+    let mut secrets = Secrets::default();
+    for reference in references {
+        let text = String::from_utf8(mounted::read(folder, &reference)?).map_err(|_| {
+            Failure::Invalid(format!("key '{}' of Secret '{}' is not text", reference.key, reference.name))
+        })?;
+        secrets.values.insert(reference, SecretString::from(text));
     }
+    for (number, reference) in authorities {
+        let content = mounted::read(folder, &reference)?;
+        let file = mounted::file(&reference).unwrap_or_default();
+        let file = folder.join(file).display().to_string();
+        secrets.authorities.insert(number, Authority { file, content });
+    }
+    Ok(secrets)
 }
 
 /// What became of a question to the API server.
@@ -267,30 +241,6 @@ impl<T: Clone> Cache<T> {
     }
 }
 
-/// Gives a file this content unless it has it: private, and never seen half-written. Blocking. One at a time, since the first
-/// requests of a process all come here at once, for the same file.
-fn keep_file(writing: &Mutex<()>, path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let _alone = writing.lock().unwrap_or_else(PoisonError::into_inner);
-    if content.len() > CA_BYTES_MAX {
-        return Err(std::io::Error::other(format!("{} bytes are too many for certificates", content.len())));
-    }
-    if fs::read(path).is_ok_and(|there| there == content) {
-        return Ok(());
-    }
-    if let Some(directory) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    }
-    let temporary = path.with_extension("new");
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -324,34 +274,5 @@ mod tests {
         let refused = || async { Err(Asked::Refused(Failure::Precondition("gone".to_owned()))) };
         assert!(matches!(cache.get("a", refused).await, Err(Failure::Precondition(_))));
         assert!(matches!(cache.get("a", || async { silent() }).await, Err(Failure::Unavailable(_))));
-    }
-
-    #[test]
-    fn a_file_with_certificates_is_private_and_replaced_as_a_whole() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ca/a-repo1-ca.crt");
-        for content in [&b"one"[..], b"two", b"two"] {
-            keep_file(&Mutex::default(), &path, content).unwrap();
-            assert_eq!(fs::read(&path).unwrap(), content);
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        }
-        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
-        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn requests_that_begin_together_write_the_same_file_one_after_another() {
-        let folder = tempfile::tempdir().unwrap();
-        let writing = Mutex::default();
-        for round in 0..20 {
-            let path = folder.path().join(format!("ca-{round}/store-repo1-ca.crt"));
-            std::thread::scope(|scope| {
-                let writers: Vec<_> =
-                    (0..8).map(|_| scope.spawn(|| keep_file(&writing, &path, b"certificate"))).collect();
-                assert!(writers.into_iter().all(|writer| writer.join().unwrap().is_ok()));
-            });
-            assert_eq!(fs::read(&path).unwrap(), b"certificate");
-        }
     }
 }

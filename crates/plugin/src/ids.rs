@@ -69,6 +69,13 @@ pub const SOCKET_FOLDER: &str = "/plugins";
 /// K15: the volume that is mounted there.
 pub const SOCKET_VOLUME: &str = "plugins";
 
+/// The folder of the Archives' Secrets in a sidecar, and the volume that is mounted there.
+pub const SECRETS_FOLDER: &str = "/secrets/pgbackrest";
+/// That volume.
+pub const SECRETS_VOLUME: &str = "pgbackrest-secrets";
+/// The sidecar's variable with [`SECRETS_FOLDER`]. A sidecar of the original has none.
+pub const SECRETS_VARIABLE: &str = "PLUGIN_SECRETS_DIR";
+
 /// K16: the user and group of PostgreSQL, and so of the sidecar.
 pub const POSTGRES_UID: u32 = 26;
 

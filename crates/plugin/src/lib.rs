@@ -32,6 +32,7 @@ mod lenient;
 pub mod limit;
 pub mod log;
 mod metadata;
+pub mod mounted;
 pub mod operator;
 pub mod parameters;
 pub mod patch;

@@ -9,6 +9,7 @@ pub mod conf;
 pub mod engine;
 pub mod error;
 pub mod kube_api;
+pub mod kube_secrets;
 pub mod pgbr;
 pub mod postgres;
 pub mod process;

@@ -1,5 +1,4 @@
-//! `cargo xtask manifests`: the plugin's manifests from their parts and the definition of the Archive. One lets the
-//! operator's side pass on the right to any Secret; the other to none, but where an administrator gives it.
+//! `cargo xtask manifests`: the plugin's manifest from its parts and the definition of the Archive.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,33 +10,20 @@ use crate::Failure;
 
 const HEADER: &str = "# Made by `cargo xtask manifests` from manifests/parts and the definition of the Archive.\n";
 
-/// The rule that the second manifest does without, and what is said of it there.
-const SECRETS: &str = "- apiGroups: [\"\"]\n  resources: [secrets]\n  verbs: [get]\n";
-const SECRETS_COMMENT: &str =
-    "# No right to Secrets: namespace-rights.yaml gives it in each namespace where clusters are to use it.\n";
-
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
-    let everywhere = assembled()?;
-    let files = [("manifest-namespaces.yaml", without_secrets(&everywhere)?), ("manifest.yaml", everywhere)];
-    for (name, wanted) in files {
-        let target = folder().join(name);
-        if !arguments.iter().any(|argument| argument == "--check") {
-            fs::write(&target, wanted)?;
-            println!("{}", target.display());
-        } else if fs::read_to_string(&target)? != wanted {
-            let text = format!("manifests/{name} is not what its parts make: run `cargo xtask manifests`");
-            return Err(Failure::new(text));
-        }
+    let target = folder().join("manifest.yaml");
+    let wanted = assembled()?;
+    if arguments.iter().any(|argument| argument == "--check") {
+        return match fs::read_to_string(&target)? == wanted {
+            true => Ok(()),
+            false => {
+                Err(Failure::new("manifests/manifest.yaml is not what its parts make: run `cargo xtask manifests`"))
+            }
+        };
     }
+    fs::write(&target, wanted)?;
+    println!("{}", target.display());
     Ok(())
-}
-
-/// The manifest without the right to read Secrets everywhere.
-fn without_secrets(manifest: &str) -> Result<String, Failure> {
-    match manifest.split(SECRETS).collect::<Vec<_>>().as_slice() {
-        [before, behind] => Ok(format!("{before}{SECRETS_COMMENT}{behind}")),
-        parts => Err(Failure::new(format!("the rule about Secrets is there {} times, not once", parts.len() - 1))),
-    }
 }
 
 fn folder() -> PathBuf {
@@ -122,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_manifests_are_what_their_parts_make() {
+    fn the_manifest_is_what_its_parts_make() {
         run(&["--check".to_owned()]).unwrap();
     }
 }

@@ -149,8 +149,9 @@ fn np06_re01_re02_a_sidecar_stays_as_it_is_under_load() {
     // With more at once than later, so that every thread and connection is there.
     let warm = rounds(8, 400);
     let after = rounds(4, 1200);
-    // What a call left would be there a thousand times; threads that wait for files come and go with the load.
-    assert!(after.0 <= warm.0 + 2 && after.1 <= warm.1 + 4, "{warm:?}, then {after:?}");
+    // What a call left would be there a thousand times; connections to the store, and threads that wait for files, come and
+    // go with the load.
+    assert!(after.0 <= warm.0 + 16 && after.1 <= warm.1 + 16, "{warm:?}, then {after:?}");
     assert!(after.2 <= warm.2 + warm.2 / 20 + 1024, "KiB: {warm:?}, then {after:?}");
     // A backup is within the bound of the sidecar (design: 64 MiB), whatever was before.
     caller.backup(&demo, "large", &[("type", "full"), ("process-max", "2"), ("repo1-bundle", "y")]).unwrap();

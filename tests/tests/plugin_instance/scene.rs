@@ -18,6 +18,7 @@ use pgbr_plugin::proto::wal::{
     RestoreRequest, RestoreResponse, WalArchiveRequest, WalCapabilitiesRequest, WalRestoreRequest,
 };
 use pgbr_testkit::kube_api::KubeApi;
+use pgbr_testkit::kube_secrets::Mounted;
 use pgbr_testkit::postgres::{Cluster, Options, Version};
 use pgbr_testkit::running::Running;
 use pgbr_testkit::s3::Bucket;
@@ -36,6 +37,8 @@ pub(crate) struct World {
     pub(crate) bucket: Bucket,
     pub(crate) api: KubeApi,
     pub(crate) folder: TempDir,
+    /// What the kubelet would mount into the sidecars.
+    pub(crate) secrets: Mounted,
 }
 
 impl World {
@@ -43,18 +46,15 @@ impl World {
         let folder = user::scratch_on_disk().unwrap();
         let bucket = Bucket::start(folder.path()).unwrap();
         let api = KubeApi::start();
-        let world = Self { bucket, api, folder };
-        let server = world.bucket.server();
-        let text = |text: &str| json!(base64(text.as_bytes()));
-        world.api.put(json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": NAMESPACE},
-            "data": {
-                "id": text(server.key()),
-                "secret": text(server.secret()),
-                "cipher": text("canary-passphrase"),
-                "ca": json!(base64(&fs::read(server.ca_file()).unwrap())),
-            },
-        }));
+        let server = bucket.server();
+        let authority = fs::read(server.ca_file()).unwrap();
+        let secrets = Mounted::new(&[
+            ("id", server.key().as_bytes()),
+            ("secret", server.secret().as_bytes()),
+            ("cipher", b"canary-passphrase"),
+            ("ca", &authority),
+        ]);
+        let world = Self { bucket, api, folder, secrets };
         world.archive("store", &json!({}));
         world
     }
@@ -107,19 +107,6 @@ impl World {
     }
 }
 
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::new();
-    for part in bytes.chunks(3) {
-        let bits = part.iter().fold(0_u32, |bits, byte| (bits << 8) | u32::from(*byte)) << (8 * (3 - part.len()));
-        for place in 0..4 {
-            let digit = usize::try_from((bits >> (18 - 6 * place)) & 63).unwrap();
-            text.push(if place <= part.len() { char::from(DIGITS[digit]) } else { '=' });
-        }
-    }
-    text
-}
-
 /// One pod of cluster `name`: its sidecar runs, its server perhaps.
 pub(crate) struct Pod {
     pub(crate) data: PathBuf,
@@ -145,6 +132,7 @@ impl Pod {
             ("PGDATA", data.display().to_string()),
             ("PGHOST", server_socket.display().to_string()),
             ("PLUGIN_SOCKET_DIR", folder.join("plugins").display().to_string()),
+            ("PLUGIN_SECRETS_DIR", world.secrets.path().display().to_string()),
             ("SCRATCH_DIR", folder.join("controller").display().to_string()),
             ("WAL_VOLUME_DIR", folder.join("wal").display().to_string()),
             ("KUBECONFIG", kubeconfig.display().to_string()),

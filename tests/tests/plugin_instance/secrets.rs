@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 use pgbr_testkit::conf::Conf;
-use pgbr_testkit::pgbr;
-use pgbr_testkit::s3::{Fault, Rule as S3Rule, S3Operation};
+use pgbr_testkit::s3::{Bucket, Fault, Rule as S3Rule, S3Operation};
 use pgbr_testkit::wait::found;
+use pgbr_testkit::{pgbr, user};
 use serde_json::json;
+use tonic::Code;
 
 use crate::scene::{NAMESPACE, Primary, World, cluster};
 use crate::upkeep::LIMIT;
@@ -61,6 +62,41 @@ fn generated(world: &World, file: &str) -> String {
     fs::remove_dir_all(world.folder.path().join("reader")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("cipher-pass=")).unwrap();
     line.trim_matches('"').to_owned()
+}
+
+/// A key that is not there, a wrong one, another authority: every file goes by what the Secrets hold then, and nothing has to
+/// be restarted.
+#[test]
+fn kg15_secrets_count_from_the_next_request_on() {
+    let primary = Primary::start();
+    let (world, demo) = (&primary.world, cluster("demo-1"));
+    let caller = primary.pod.caller();
+    let segment = primary.server.archive_current_segment(LIMIT).unwrap();
+    let refused = || caller.archive(&demo, &segment, None).unwrap_err();
+    for key in ["secret", "ca", "cipher"] {
+        let value = world.secrets.remove(key).unwrap();
+        let error = refused();
+        assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+        assert!(error.message().contains(&format!("key '{key}' of Secret 'keys' is not in the pod")), "{error}");
+        world.secrets.set(key, &value);
+        caller.archive(&demo, &segment, None).unwrap();
+    }
+    let folder = user::scratch().unwrap();
+    let other = Bucket::start(folder.path()).unwrap();
+    let authority = fs::read(other.server().ca_file()).unwrap();
+    for (key, value, told) in [
+        ("ca", authority.as_slice(), "certificate"),
+        ("ca", b"no certificate", "certificate"),
+        ("secret", b"canary-wrong", "SignatureDoesNotMatch"),
+        ("cipher", b"canary-other-key", "archive.info"),
+    ] {
+        let value = world.secrets.set(key, value).unwrap();
+        let error = refused();
+        assert!(error.message().contains(told), "{key}: {error}");
+        assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+        world.secrets.set(key, &value);
+        caller.archive(&demo, &segment, None).unwrap();
+    }
 }
 
 /// Archiving, fetching, backups, retention, figures and the status, with everything logged and everything failing once, and
@@ -125,18 +161,14 @@ fn sec01_sec02_the_sidecar_gives_no_secret_away_and_begins_no_process() {
     let mistaken = caller.backup(&demo, "wrong", &[("repo1-cipher-pass", "canary-passphrase")]).unwrap_err();
     answers.push(format!("{mistaken:?}"));
     // A key that does not fit.
-    let mut secret = world.api.get("Secret", NAMESPACE, "keys").unwrap();
-    let (good, other) = (secret["data"]["cipher"].clone(), json!("Y2FuYXJ5LW90aGVyLWtleQ=="));
-    secret["data"]["cipher"] = other;
-    world.api.put(secret.clone());
+    let good = world.secrets.set("cipher", b"canary-other-key").unwrap();
     let wrong = found(LIMIT, "the wrong key is told", || {
         let archive = world.api.get("Archive", NAMESPACE, "store")?;
         let text = archive["status"].to_string();
         text.contains("WrongKey").then_some(text)
     });
     answers.push(wrong);
-    secret["data"]["cipher"] = good;
-    world.api.put(secret);
+    world.secrets.set("cipher", &good);
 
     end.store(true, Ordering::Relaxed);
     let begun = watcher.join().unwrap();

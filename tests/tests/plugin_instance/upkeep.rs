@@ -46,6 +46,62 @@ pub(crate) fn refuse(world: &World) {
     world.bucket.server().inject(S3Rule::always(Fault::error(403, "AccessDenied"), |_| true));
 }
 
+/// Where it is wanted, all of a repository is read now and then: damage is told before a restore meets it, a store that does
+/// not answer is not damage, and a new pod goes on by what the status says.
+#[test]
+fn kg25_a_repository_is_verified_and_damage_is_told() {
+    let mut primary = Primary::in_world(World::new());
+    primary.pod.variables.push(("STATUS_INTERVAL_SECONDS".to_owned(), "1".to_owned()));
+    primary.pod.variables.push(("VERIFY_INTERVAL_SECONDS".to_owned(), "1".to_owned()));
+    primary.pod.kill_sidecar();
+    let (world, demo) = (&primary.world, cluster("demo-1"));
+    primary.server.archive_current_segment(LIMIT).unwrap();
+    let made = primary.pod.caller().backup(&demo, "first", &[("type", "full")]).unwrap();
+    let whole = told(world, "Verified", "True", "Whole");
+    let last = |entry: &Value, field: &str| entry["verifications"][0][field].as_str().map(str::to_owned);
+    let good = last(&whole, "lastSuccessfulVerificationTime").unwrap();
+    assert_eq!(last(&whole, "lastVerificationTime"), Some(good));
+
+    let control = format!("backup/demo/{}/pg_data/global/pg_control.lz4", made.backup_id);
+    let (stored, count) = (world.bucket.repo().join(&control), |name: &str| {
+        let metrics = primary.pod.caller().metrics(&demo);
+        metrics.iter().find(|(figure, ..)| figure.ends_with(name)).map(|(_, value, _)| *value)
+    });
+    let before = std::fs::read(&stored).unwrap();
+    let mut broken = before.clone();
+    let middle = broken.len() / 2;
+    broken[middle] ^= 1;
+    std::fs::write(&stored, &broken).unwrap();
+    let damaged = told(world, "Verified", "False", "Damaged");
+    let damage = last(&damaged, "damage").unwrap();
+    assert!(damage.contains("pg_control") && damage.contains(&made.backup_id), "{damage}");
+    assert!(damage.starts_with("1 object(s) are damaged"), "{damage}");
+    assert_eq!(count("_repo_damaged"), Some(1.0));
+    assert!(count("_last_good_verification_timestamp").is_some_and(|at_s| at_s > 1.0e9));
+    found(LIMIT, "an event names it", || {
+        let events = world.api.list("Event");
+        events
+            .into_iter()
+            .find(|it| it["reason"] == "RepositoryDamaged" && it["note"].to_string().contains("pg_control"))
+    });
+    // A pod that was just made knows it from the status, and tells nothing better while the store is silent.
+    refuse(world);
+    primary.pod.kill_sidecar();
+    // The first request tells it which cluster it is of.
+    assert_eq!(
+        primary.pod.caller().metrics(&demo).iter().filter(|(figure, ..)| figure.ends_with("_damaged")).count(),
+        0
+    );
+    let silent = told(world, "Reachable", "False", "Denied");
+    assert!(is(&silent, "Verified", "False", "Damaged"), "{silent}");
+    std::fs::write(&stored, &before).unwrap();
+    world.bucket.server().heal();
+    primary.pod.kill_sidecar();
+    primary.pod.caller().backup(&demo, "second", &[]).unwrap();
+    let healed = told(world, "Verified", "True", "Whole");
+    assert_eq!(last(&healed, "damage"), None);
+}
+
 /// The status follows backups and WAL, with every signal for itself, and neither conflicts nor another stanza disturb it.
 #[test]
 fn kg23_kg25_the_archives_status_tells_what_is_wrong() {

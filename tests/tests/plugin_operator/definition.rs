@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use pgbr_config::Command;
 use pgbr_plugin::instance::pod::Pod;
-use pgbr_plugin::resource::ArchiveSpec;
-use pgbr_plugin::settings::{Request, SecretRef, Secrets, settings};
+use pgbr_plugin::resource::{ArchiveSpec, SecretKey};
+use pgbr_plugin::settings::{Request, Secrets, settings};
 use pgbr_repo::format::Stanza;
 use serde_json::{Value, json};
 
@@ -157,7 +157,7 @@ fn kg26_rules_refuse_what_never_worked_and_nothing_else() {
 /// The commands that use a repository and for which the sidecar makes options of it.
 fn taken(spec: &Value) -> Vec<String> {
     let archive: ArchiveSpec = serde_json::from_value(spec.clone()).unwrap();
-    let values = [(SecretRef { name: "n".to_owned(), key: "k".to_owned() }, "secret-value".into())].into();
+    let values = [(SecretKey { name: "n".to_owned(), key: "k".to_owned() }, "secret-value".into())].into();
     let secrets = Secrets { values, ..Secrets::default() };
     let stanza = Stanza::parse("demo").unwrap();
     let variables = [("POD_NAME", "demo-1"), ("NAMESPACE", "apps"), ("PGDATA", "/data")];

@@ -10,7 +10,7 @@ use pgbr_plugin::parameters;
 use pgbr_plugin::proto::operator_lifecycle::operator_operation_type::Type;
 use pgbr_plugin::proto::reconciler::reconciler_hooks_result::Behavior;
 use pgbr_plugin::resource::{Archive, ArchiveSpec};
-use pgbr_plugin::settings::{Request, Secrets, Settings, secret_refs, settings};
+use pgbr_plugin::settings::{Authority, Request, Secrets, Settings, secret_refs, settings};
 use serde_json::{Value, json};
 
 use crate::call::Operator;
@@ -69,7 +69,10 @@ fn options(archive: &ArchiveSpec, command: Command, parameters: &BTreeMap<String
     let (references, authorities) = secret_refs(archive);
     let secrets = Secrets {
         values: references.into_iter().map(|it| (it, "canary-of-the-examples".to_owned().into())).collect(),
-        ca_files: authorities.into_keys().map(|number| (number, format!("/ca-{number}"))).collect(),
+        authorities: authorities
+            .into_keys()
+            .map(|number| (number, Authority { file: format!("/ca-{number}"), content: Vec::new() }))
+            .collect(),
     };
     let request = Request {
         command,
@@ -203,8 +206,6 @@ async fn every_cluster_gets_its_rights_and_its_sidecar() {
         };
         let wanted = parameters::archives(&parsed);
         assert_eq!(of("archives"), wanted, "{file} {name}");
-        let secrets = wanted.iter().flat_map(|archive| archives[archive].secrets()).map(str::to_owned).collect();
-        assert_eq!(of("secrets"), secrets, "{file} {name}");
         assert!(operator.api.get("RoleBinding", "apps", &format!("{name}-pgbackrest")).is_some());
 
         let (instance, recovery) = (pod("1.30"), job("1.30"));
@@ -213,6 +214,18 @@ async fn every_cluster_gets_its_rights_and_its_sidecar() {
         let first = parameters::own(&parsed).or(parameters::recovery_source(&parsed)).unwrap().archive;
         let configured = archives[&first].instance_sidecar_configuration.as_ref().and_then(|it| it.resources.clone());
         assert_eq!(sidecar["resources"].is_null(), configured.is_none(), "{file} {name}");
+        // Its Secrets are all that the Archives name, and nothing else.
+        let keys = wanted.iter().flat_map(|archive| archives[archive].secret_keys());
+        let keys: BTreeSet<String> = keys.map(|key| format!("{}/{}", key.name, key.key)).collect();
+        let volumes = done["spec"]["volumes"].as_array().unwrap().iter();
+        let volume = volumes.filter(|volume| volume["name"] == "pgbackrest-secrets");
+        let sources = volume.flat_map(|volume| volume["projected"]["sources"].as_array().unwrap().clone());
+        let items = sources.flat_map(|source| source["secret"]["items"].as_array().unwrap().clone());
+        assert_eq!(
+            items.map(|item| item["path"].as_str().unwrap().to_owned()).collect::<BTreeSet<_>>(),
+            keys,
+            "{file} {name}"
+        );
         let patch = operator.hook(Type::Create, cluster, &recovery).await.unwrap();
         assert_eq!(patch.is_empty(), parameters::recovery_source(&parsed).is_none(), "{file} {name}");
         clusters += 1;
@@ -283,7 +296,7 @@ fn every_archive_means_what_it_says() {
             &made(name, Command::Restore),
             &[&format!("--repo1-s3-key-type={key_type}"), "--repo1-s3-region=eu-north-1"],
         );
-        assert!(archives[name].secrets().is_empty(), "{name}");
+        assert!(archives[name].secret_keys().next().is_none(), "{name}");
     }
     let block = made("block-incremental", Command::Backup);
     has(

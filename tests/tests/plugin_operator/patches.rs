@@ -83,7 +83,7 @@ async fn c17_the_sidecar_starts_first_and_sees_what_the_server_sees() {
             let mounts = container["volumeMounts"].as_array().unwrap().iter();
             mounts.map(|mount| mount["mountPath"].as_str().unwrap().to_owned()).collect()
         };
-        assert_eq!(paths(main), paths(sidecar), "{version}");
+        assert_eq!([paths(main), vec!["/secrets/pgbackrest".to_owned()]].concat(), paths(sidecar), "{version}");
         for path in
             ["/plugins", "/run", "/controller", "/var/lib/postgresql/wal", "/var/lib/postgresql/tablespaces/big"]
         {
@@ -98,10 +98,66 @@ async fn c17_the_sidecar_starts_first_and_sees_what_the_server_sees() {
         // Everything else is as it was.
         let mut rest = done.clone();
         rest["spec"]["initContainers"].as_array_mut().unwrap().retain(|it| it["name"] != "plugin-pgbackrest");
-        rest["spec"]["volumes"].as_array_mut().unwrap().retain(|it| it["name"] != "plugins");
+        let added = [json!("plugins"), json!("pgbackrest-secrets")];
+        rest["spec"]["volumes"].as_array_mut().unwrap().retain(|it| !added.contains(&it["name"]));
         let mounts = rest["spec"]["containers"][0]["volumeMounts"].as_array_mut().unwrap();
         mounts.retain(|it| it["mountPath"] != "/plugins");
         assert_eq!(rest, pod, "{version}");
+    }
+}
+
+/// The Secrets of all Archives of the cluster, key by key: in the sidecar, in no other container, and gone when no Archive
+/// names them any more.
+#[tokio::test]
+async fn sec18_secrets_are_files_of_the_sidecar_alone() {
+    let operator = operator().await;
+    let mut own = archive("own");
+    let repository = &mut own["spec"]["configuration"]["repositories"][0];
+    repository["encryption"] = json!("aes-256-cbc");
+    repository["encryptionKey"] = json!({ "name": "cipher", "key": "pass.phrase" });
+    // Twice the same, what is shared, and names for which the API server would refuse the pod.
+    let mut second = repository.clone();
+    second["endpointCA"] = json!({ "name": "own", "key": "ca.crt" });
+    second["encryptionKey"] = json!({ "name": "../cipher", "key": "x" });
+    let mut third = second.clone();
+    third["encryptionKey"] = json!({ "name": "", "key": "" });
+    third["endpointCA"] = json!({ "name": "own", "key": "../../etc" });
+    own["spec"]["configuration"]["repositories"].as_array_mut().unwrap().extend([second, third]);
+    operator.api.put(own);
+    let (cluster, pod, job) = (cluster("1.30"), pod("1.30"), job("1.30"));
+    let source = |name: &str, keys: &[&str]| {
+        let item = |key: &&str| json!({ "key": key, "path": format!("{name}/{key}") });
+        json!({ "secret": { "name": name, "items": keys.iter().map(item).collect::<Vec<_>>(), "optional": true } })
+    };
+    let wanted = json!([
+        source("cipher", &["pass.phrase"]),
+        source("old", &["ID", "SECRET"]),
+        source("own", &["ID", "SECRET", "ca.crt"]),
+    ]);
+    for (object, operation) in [(&pod, Type::Evaluate), (&job, Type::Create)] {
+        let done = patched(object, &operator.hook(operation, &cluster, object).await.unwrap());
+        let spec = if object["kind"] == "Job" { &done["spec"]["template"]["spec"] } else { &done["spec"] };
+        assert_eq!(named(&spec["volumes"], "pgbackrest-secrets")["projected"]["sources"], wanted);
+        let mount = json!({ "name": "pgbackrest-secrets", "mountPath": "/secrets/pgbackrest", "readOnly": true });
+        assert!(sidecar(spec)["volumeMounts"].as_array().unwrap().contains(&mount));
+        assert_eq!(named(&sidecar(spec)["env"], "PLUGIN_SECRETS_DIR")["value"], "/secrets/pgbackrest");
+        let containers = spec["containers"].as_array().unwrap().iter();
+        let others = containers.chain(spec["initContainers"].as_array().unwrap());
+        for other in others.filter(|it| it["name"] != "plugin-pgbackrest") {
+            assert!(!other.to_string().contains("pgbackrest-secrets"), "{other}");
+        }
+    }
+
+    // Archives that name none: the server knows the machine.
+    let before = patched(&pod, &operator.hook(Type::Evaluate, &cluster, &pod).await.unwrap());
+    for name in ["own", "old"] {
+        let mut without = archive(name);
+        without["spec"]["configuration"]["repositories"][0]["s3Credentials"] = json!({ "keyType": "auto" });
+        operator.api.put(without);
+    }
+    for present in [&pod, &before] {
+        let done = patched(present, &operator.hook(Type::Create, &cluster, present).await.unwrap());
+        assert!(!done.to_string().contains("pgbackrest-secrets"));
     }
 }
 

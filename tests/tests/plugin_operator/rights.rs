@@ -1,23 +1,21 @@
 //! What the pods of a cluster may do.
 
+use pgbr_plugin::proto::operator_lifecycle::operator_operation_type::Type;
 use pgbr_plugin::proto::reconciler::reconciler_hooks_result::Behavior;
 use pgbr_testkit::kube_api::{Answer, Rule, Verb};
 use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::call::Operator;
-use crate::objects::{archive, cluster, cluster_with};
+use crate::objects::{archive, cluster, cluster_with, named, patched};
 
-fn rules(archives: &[&str], secrets: &[&str]) -> Value {
+fn rules(archives: &[&str]) -> Value {
     let group = "pgbackrest.cnpg.opera.com";
     let mut rules = vec![
         json!({ "apiGroups": [group], "resources": ["archives"], "resourceNames": archives, "verbs": ["get", "list", "watch"] }),
         json!({ "apiGroups": [group], "resources": ["archives/status"], "resourceNames": archives,
             "verbs": ["get", "patch", "update"] }),
     ];
-    if !secrets.is_empty() {
-        rules.push(json!({ "apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["get"] }));
-    }
     if let Some(own) = archives.iter().find(|name| ["own", "other"].contains(name)) {
         let lease = pgbr_plugin::lease::stanza_lease(own, "demo", 1);
         let leases = "coordination.k8s.io";
@@ -44,7 +42,7 @@ async fn c34_the_role_has_exact_names_an_owner_and_the_clusters_account() {
     cluster["spec"]["replica"] = json!({ "enabled": true, "source": "origin" });
     assert_eq!(operator.pre(&cluster).await.unwrap(), Behavior::Continue);
     let role = operator.api.get("Role", "apps", "demo-pgbackrest").unwrap();
-    assert_eq!(role["rules"], rules(&["old", "own"], &["old", "own"]));
+    assert_eq!(role["rules"], rules(&["old", "own"]));
     let binding = operator.api.get("RoleBinding", "apps", "demo-pgbackrest").unwrap();
     assert_eq!(binding["roleRef"]["name"], "demo-pgbackrest");
     assert_eq!(binding["subjects"], json!([{ "kind": "ServiceAccount", "name": "db-account", "namespace": "apps" }]));
@@ -66,13 +64,19 @@ async fn c34_the_role_has_exact_names_an_owner_and_the_clusters_account() {
     let binding = operator.api.get("RoleBinding", "apps", "demo-pgbackrest").unwrap();
     assert_eq!(binding["subjects"][0]["name"], "demo");
     let role = operator.api.get("Role", "apps", "demo-pgbackrest").unwrap();
-    assert_eq!(role["rules"], rules(&["old", "other"], &["old", "other"]));
+    assert_eq!(role["rules"], rules(&["old", "other"]));
 }
 
-#[tokio::test]
-async fn c34_what_the_original_made_is_taken_over() {
-    let operator = Operator::start().await;
-    operator.api.put(archive("own"));
+/// A pod of the cluster with this sidecar.
+fn instance(name: &str, sidecar: &Value) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Pod", "status": { "phase": "Running" },
+        "metadata": { "name": name, "namespace": "apps", "labels": { "cnpg.io/cluster": "demo" } },
+        "spec": { "initContainers": [{ "name": "bootstrap-controller", "image": "cnpg" }, sidecar],
+            "containers": [{ "name": "postgres", "image": "postgres" }] } })
+}
+
+/// The Role and the RoleBinding that the original made.
+fn made_by_the_original(operator: &Operator) -> (Value, Value) {
     let owner = json!([{ "apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster", "name": "demo", "controller": true,
         "uid": "0d1e2f3a-0000-4000-8000-000000000001", "blockOwnerDeletion": true }]);
     let metadata =
@@ -82,18 +86,69 @@ async fn c34_what_the_original_made_is_taken_over() {
           "resourceNames": ["own"] },
         { "apiGroups": [""], "verbs": ["get", "watch", "list"], "resources": ["secrets"], "resourceNames": ["own"] },
     ]);
-    operator.api.put(json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": old_rules }));
+    let role = json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata, "rules": old_rules });
     operator.api.put(
         json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
         "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "demo-pgbackrest" },
         "subjects": [{ "kind": "ServiceAccount", "name": "demo", "namespace": "apps" }] }),
     );
+    (operator.api.put(role), owner)
+}
+
+#[tokio::test]
+async fn c34_what_the_original_made_is_taken_over() {
+    let operator = Operator::start().await;
+    operator.api.put(archive("own"));
+    let (_, owner) = made_by_the_original(&operator);
     assert_eq!(operator.pre(&cluster_with(Some("own"), None, None)).await.unwrap(), Behavior::Continue);
     let role = operator.api.get("Role", "apps", "demo-pgbackrest").unwrap();
-    assert_eq!(role["rules"], rules(&["own"], &["own"]));
+    assert_eq!(role["rules"], rules(&["own"]));
     assert_eq!(role["metadata"]["labels"]["team"], "a");
-    assert_eq!(role["metadata"]["labels"]["pgbackrest.cnpg.opera.com/cluster"], "demo");
+    assert_eq!(role["metadata"]["labels"]["app.kubernetes.io/managed-by"], "plugin-pgbackrest");
     assert_eq!(role["metadata"]["ownerReferences"], owner);
+}
+
+/// The plugin is new and the pods are not yet: their sidecars read Secrets through the Role, so it stays until the last of
+/// them is gone. No right of the plugin is wide enough to write that Role again.
+#[tokio::test]
+async fn sec24_the_originals_sidecars_keep_their_rights_until_they_are_replaced() {
+    let operator = Operator::start().await;
+    let api = &operator.api;
+    api.put(archive("own"));
+    api.enforce(&crate::manifest::cluster_role());
+    let (original, _) = made_by_the_original(&operator);
+    let old = json!({ "name": "plugin-pgbackrest", "image": "operasoftware/old:v0.8.0", "args": ["instance"],
+        "env": [{ "name": "NAMESPACE", "value": "apps" }] });
+    for name in ["demo-1", "demo-2"] {
+        api.put(instance(name, &old));
+    }
+    // Of another cluster, and one that has ended.
+    let mut other = instance("other-1", &old);
+    other["metadata"]["labels"]["cnpg.io/cluster"] = json!("other");
+    api.put(other);
+    let mut ended = instance("demo-1-full-recovery-x", &old);
+    ended["status"]["phase"] = json!("Succeeded");
+    api.put(ended);
+
+    let cluster = cluster_with(Some("own"), None, None);
+    let pod = crate::objects::pod("1.30");
+    let patch = operator.hook(Type::Evaluate, &cluster, &pod).await.unwrap();
+    let new = named(&patched(&pod, &patch)["spec"]["initContainers"], "plugin-pgbackrest").clone();
+    for waits_for in [Some("demo-1, demo-2 are"), Some("demo-2 is"), None] {
+        assert_eq!(operator.pre(&cluster).await.unwrap(), Behavior::Continue);
+        let role = api.get("Role", "apps", "demo-pgbackrest").unwrap();
+        let notes =
+            api.list("Event").iter().map(|event| event["note"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+        match waits_for {
+            Some(pods) => {
+                assert_eq!(role, original);
+                assert!(notes.iter().any(|note| note.contains(&format!("when {pods} replaced"))), "{notes:?}");
+                api.put(instance(if pods.starts_with("demo-1") { "demo-1" } else { "demo-2" }, &new));
+            }
+            None => assert_eq!(role["rules"], rules(&["own"])),
+        }
+    }
+    assert!(api.requests().iter().all(|it| it.resource != "secrets"));
 }
 
 #[tokio::test]
@@ -138,33 +193,28 @@ async fn c34_a_change_in_between_is_met_with_a_fresh_object() {
     assert_eq!(error.code(), Code::Aborted, "{error}");
 }
 
+/// Whatever an Archive names: the rules have names, or are about what has none, and no Secret is among them.
 #[tokio::test]
-async fn kg16_no_secret_means_no_rule_and_never_all_secrets() {
+async fn kg16_no_rule_is_about_all_of_something_named_and_none_about_secrets() {
     let operator = Operator::start().await;
     let mut bare = archive("own");
     bare["spec"]["configuration"]["repositories"][0].as_object_mut().unwrap().remove("s3Credentials");
-    operator.api.put(bare);
-    assert_eq!(operator.pre(&cluster_with(Some("own"), None, None)).await.unwrap(), Behavior::Continue);
-    let role = operator.api.get("Role", "apps", "demo-pgbackrest").unwrap();
-    assert_eq!(role["rules"], rules(&["own"], &[]));
     let mut empty = archive("own");
     empty["spec"]["configuration"]["repositories"] = json!([]);
-    operator.api.put(empty);
-    assert_eq!(operator.pre(&cluster_with(Some("own"), None, None)).await.unwrap(), Behavior::Continue);
-    // Every kind of Secret is named, once.
     let mut full = archive("own");
     let repository = &mut full["spec"]["configuration"]["repositories"][0];
     repository["endpointCA"] = json!({ "name": "ca", "key": "k" });
-    repository["encryptionKey"] = json!({ "name": "key", "key": "k" });
-    repository["s3Credentials"]["accessKeyId"]["name"] = json!("");
-    operator.api.put(full);
-    assert_eq!(operator.pre(&cluster_with(Some("own"), None, None)).await.unwrap(), Behavior::Continue);
-    let role = operator.api.get("Role", "apps", "demo-pgbackrest").unwrap();
-    assert_eq!(role["rules"], rules(&["own"], &["ca", "key", "own"]));
-    for rule in role["rules"].as_array().unwrap() {
-        assert_ne!(rule["resourceNames"], json!([]));
-        let about_names = ["archives", "archives/status", "secrets"].contains(&rule["resources"][0].as_str().unwrap());
-        assert!(!about_names || rule["resourceNames"].is_array(), "{rule}");
-        assert!(!rule.to_string().contains('*'));
+    repository["encryptionKey"] = json!({ "name": "", "key": "k" });
+    for archive in [bare, empty, full] {
+        operator.api.put(archive);
+        assert_eq!(operator.pre(&cluster_with(Some("own"), None, None)).await.unwrap(), Behavior::Continue);
+        let role = operator.api.get("Role", "apps", "demo-pgbackrest").unwrap();
+        for rule in role["rules"].as_array().unwrap() {
+            assert_ne!(rule["resourceNames"], json!([]));
+            assert_ne!(rule["resources"], json!(["secrets"]));
+            let about_names = ["archives", "archives/status"].contains(&rule["resources"][0].as_str().unwrap());
+            assert!(!about_names || rule["resourceNames"].is_array(), "{rule}");
+            assert!(!rule.to_string().contains('*'));
+        }
     }
 }

@@ -25,7 +25,7 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn kg26_a_changed_archive_renews_roles_and_shows_its_settings() {
+async fn kg26_a_changed_archive_shows_its_settings() {
     let operator = Operator::start().await;
     let api = &operator.api;
     api.put(archive("own"));
@@ -37,26 +37,21 @@ async fn kg26_a_changed_archive_renews_roles_and_shows_its_settings() {
         status["repositories"][0]["verifyTLS"] == json!(true) && status["repositories"][0]["encryption"] == "none"
     })
     .await;
-    let secrets = || {
-        let role = api.get("Role", "apps", "demo-pgbackrest").unwrap();
-        let rules = role["rules"].as_array().unwrap().clone();
-        rules.into_iter().find(|it| it["resources"][0] == "secrets").unwrap()["resourceNames"].clone()
-    };
-    assert_eq!(secrets(), json!(["own"]));
     let mut changed = api.get("Archive", "apps", "own").unwrap();
-    changed["spec"]["configuration"]["repositories"][0]["encryptionKey"] = json!({ "name": "cipher", "key": "k" });
     changed["spec"]["configuration"]["repositories"][0]["disableVerifyTLS"] = json!(true);
     api.put(changed.clone());
-    eventually("the role has the new Secret", || secrets() == json!(["cipher", "own"])).await;
     eventually("the status shows it", || {
         api.get("Archive", "apps", "own").unwrap()["status"]["repositories"][0]["verifyTLS"] == json!(false)
     })
     .await;
     // The watch is lost, and what changed meanwhile is not.
     api.expire_watches();
-    changed["spec"]["configuration"]["repositories"][0]["endpointCA"] = json!({ "name": "ca", "key": "k" });
+    changed["spec"]["configuration"]["repositories"][0]["disableVerifyTLS"] = json!(false);
     api.put(changed);
-    eventually("the role follows after the loss", || secrets() == json!(["ca", "cipher", "own"])).await;
+    eventually("the status follows after the loss", || {
+        api.get("Archive", "apps", "own").unwrap()["status"]["repositories"][0]["verifyTLS"] == json!(true)
+    })
+    .await;
     stop.cancel();
     work.await.unwrap();
 }

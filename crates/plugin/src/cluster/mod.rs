@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub use backup::Backup;
 pub use presence::{Presence, presence};
 
-use crate::ids::{PARAMETER_ARCHIVE, PLUGIN_NAME};
+use crate::ids::{CNPG_GROUP, PARAMETER_ARCHIVE, PLUGIN_NAME};
 pub use crate::lenient::InputError;
 use crate::lenient::{Node, json, object_name};
 
@@ -204,6 +204,12 @@ impl Cluster {
     /// The service account of the cluster's pods (`GetServiceAccountName` in CloudNativePG's `cluster_funcs.go`).
     pub fn service_account(&self) -> &str {
         self.service_account_name.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The label of the cluster's pods with its name. Forks have the domain of their API group in it.
+    pub fn label(&self) -> String {
+        let group = self.api_version.split('/').next().filter(|group| !group.is_empty()).unwrap_or(CNPG_GROUP);
+        format!("{}/cluster", group.strip_prefix("postgresql.").unwrap_or(group))
     }
 
     /// Whether the cluster follows another one: told so, or another is the primary of its group.

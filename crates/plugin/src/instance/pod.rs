@@ -4,10 +4,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::ids;
 use crate::limit::Limit;
 
 /// The longest interval that a variable may set.
 const SECONDS_MAX: u64 = 24 * 60 * 60;
+
+/// The longest between two verifications.
+const VERIFY_SECONDS_MAX: u64 = 366 * SECONDS_MAX;
 
 /// Names and paths. In a pod all but the names have their defaults; a test gives its own folders.
 #[derive(Debug, Clone)]
@@ -28,10 +32,15 @@ pub struct Pod {
     pub wal_volume: PathBuf,
     /// `PLUGIN_SOCKET_DIR`
     pub plugin_sockets: PathBuf,
+    /// `PLUGIN_SECRETS_DIR`: the mount of the Archives' Secrets, where they name any.
+    pub secrets: PathBuf,
     /// `STATUS_INTERVAL_SECONDS`: how often the Archive's status is renewed when nothing happens.
     pub status_interval: Duration,
     /// `RETENTION_INTERVAL_SECONDS`: how often retention is applied, a tenth more or less.
     pub retention_interval: Duration,
+    /// `VERIFY_INTERVAL_SECONDS`: how often everything in the repositories is read and compared with its checksums; never
+    /// where it is not set or 0.
+    pub verify_interval: Option<Duration>,
     /// `LEASE_DURATION_SECONDS`: after this long without renewal a repository is free for another pod.
     pub lease_hold: Duration,
     /// What the repositories may be, as an administrator has it; no variable says it, since users write those.
@@ -54,16 +63,17 @@ impl Pod {
         };
         let require = |name: &str| find(name).ok_or_else(|| format!("variable {name} is not set"));
         let path = |name: &str, default: &str| PathBuf::from(find(name).unwrap_or_else(|| default.to_owned()));
-        let seconds = |name: &str, default: u64| match find(name) {
-            None => Ok(Duration::from_secs(default)),
+        let within = |name: &str, default: u64, least: u64, most: u64| match find(name) {
+            None => Ok(default),
             Some(text) => match text.parse() {
-                Ok(seconds @ 1..=SECONDS_MAX) => Ok(Duration::from_secs(seconds)),
+                Ok(seconds) if (least..=most).contains(&seconds) => Ok(seconds),
                 _ => Err(format!(
-                    "variable {name} is no number of seconds from 1 to {SECONDS_MAX}: '{}'",
+                    "variable {name} is no number of seconds from {least} to {most}: '{}'",
                     text.escape_debug()
                 )),
             },
         };
+        let seconds = |name: &str, default: u64| within(name, default, 1, SECONDS_MAX).map(Duration::from_secs);
         let port = match find("PGPORT") {
             Some(port) => port.parse().map_err(|_| format!("variable PGPORT is no port: '{}'", port.escape_debug()))?,
             None => 5432,
@@ -76,9 +86,14 @@ impl Pod {
             port,
             scratch: path("SCRATCH_DIR", "/controller"),
             wal_volume: path("WAL_VOLUME_DIR", "/var/lib/postgresql/wal"),
-            plugin_sockets: path("PLUGIN_SOCKET_DIR", "/plugins"),
+            plugin_sockets: path("PLUGIN_SOCKET_DIR", ids::SOCKET_FOLDER),
+            secrets: path(ids::SECRETS_VARIABLE, ids::SECRETS_FOLDER),
             status_interval: seconds("STATUS_INTERVAL_SECONDS", 300)?,
             retention_interval: seconds("RETENTION_INTERVAL_SECONDS", 1800)?,
+            verify_interval: match within("VERIFY_INTERVAL_SECONDS", 0, 0, VERIFY_SECONDS_MAX)? {
+                0 => None,
+                seconds => Some(Duration::from_secs(seconds)),
+            },
             lease_hold: seconds("LEASE_DURATION_SECONDS", 180)?,
             limit: None,
             variables,

@@ -62,7 +62,7 @@ pub struct Place {
 impl Surroundings {
     /// The surroundings in a pod.
     pub fn new(pod: Pod, log: Log, shutdown: CancellationToken) -> Arc<Self> {
-        let credentials = Credentials::new(pod.namespace.clone(), pod.own_scratch().join("ca"));
+        let credentials = Credentials::new(pod.namespace.clone(), pod.secrets.clone());
         Arc::new(Self {
             pod,
             credentials,

@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::cluster::Cluster;
+use crate::ids;
 use crate::lenient::InputError;
 use crate::limit::LimitError;
-use crate::patch::rbac::Foreign;
+use crate::patch::rbac::{Foreign, Originals, role_binding_patch, role_patch};
 use crate::resource::{Archive, ArchiveSpec};
 
 /// How long one request may take. The operator gives each hook 30 s, and a hook makes fewer than five requests in turn.
@@ -81,23 +84,6 @@ impl ObjectError {
     }
 }
 
-/// What the API server says of a Role that gives more than its author has. It has no code of its own (Kubernetes:
-/// `ConfirmNoEscalation` in pkg/registry/rbac/validation).
-const ESCALATION: &str = "attempting to grant RBAC permissions not currently held";
-
-impl ObjectError {
-    /// Whether the API server refused to give a right that this process does not have.
-    pub(crate) fn is_escalation(&self) -> bool {
-        match self {
-            Self::Api { source, .. } => matches!(
-                &**source,
-                kube::Error::Api(status) if status.code == 403 && status.message.contains(ESCALATION)
-            ),
-            _ => false,
-        }
-    }
-}
-
 impl From<ObjectError> for tonic::Status {
     fn from(error: ObjectError) -> Self {
         let text = error.to_string();
@@ -156,12 +142,27 @@ impl Objects {
         futures_util::future::try_join_all(read).await.map(|archives| archives.into_iter().collect())
     }
 
-    /// Makes the Role what it should be.
+    /// Makes the Role what it should be; not one that the original's sidecars may need, unless they are gone.
     ///
     /// # Errors
     /// [`ObjectError`].
-    pub async fn ensure_role(&self, wanted: &Role) -> Result<Change, ObjectError> {
-        self.ensure("roles", wanted, |present| crate::patch::rbac::role_patch(present, wanted)).await
+    pub async fn ensure_role(&self, wanted: &Role, originals: Originals) -> Result<Change, ObjectError> {
+        match self.ensure("roles", wanted, |present| role_patch(present, wanted, originals)).await {
+            Err(ObjectError::Foreign { foreign: Foreign::Needed, .. }) => Ok(Change::Waits),
+            change => change,
+        }
+    }
+
+    /// The pods of a cluster that have the original's sidecar, and have not ended.
+    ///
+    /// # Errors
+    /// [`ObjectError`].
+    pub async fn originals(&self, cluster: &Cluster) -> Result<Vec<String>, ObjectError> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), &cluster.namespace);
+        let of_cluster = ListParams::default().labels(&format!("{}={}", cluster.label(), cluster.name));
+        let what = format!("list pods of '{}/{}'", cluster.namespace, cluster.name);
+        let pods = within(what, api.list(&of_cluster)).await?;
+        Ok(pods.into_iter().filter(has_original).filter_map(|pod| pod.metadata.name).collect())
     }
 
     /// Makes the RoleBinding what it should be.
@@ -169,7 +170,7 @@ impl Objects {
     /// # Errors
     /// [`ObjectError`].
     pub async fn ensure_role_binding(&self, wanted: &RoleBinding) -> Result<Change, ObjectError> {
-        self.ensure("rolebindings", wanted, |present| crate::patch::rbac::role_binding_patch(present, wanted)).await
+        self.ensure("rolebindings", wanted, |present| role_binding_patch(present, wanted)).await
     }
 
     /// Reads the object and creates or patches it, on a fresh one when another change came in between.
@@ -225,6 +226,17 @@ pub enum Change {
     Created,
     /// It was different.
     Patched,
+    /// It is the original's, whose sidecars may need it.
+    Waits,
+}
+
+/// Whether the pod has a sidecar that knows no folder of Secrets.
+fn has_original(pod: &Pod) -> bool {
+    let ended = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let containers = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+    let mut sidecars = containers.filter(|container| container.name == ids::SIDECAR_CONTAINER);
+    !matches!(ended, Some("Succeeded" | "Failed"))
+        && sidecars.any(|it| it.env.iter().flatten().all(|variable| variable.name != ids::SECRETS_VARIABLE))
 }
 
 /// The request's answer, in time.

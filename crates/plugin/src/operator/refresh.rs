@@ -1,11 +1,7 @@
-//! When an Archive changes, the Roles that follow from it do too, and its status shows the settings in effect.
-//!
-//! Without this a new Secret of an Archive would stay unreadable until the operator next looks at each Cluster. A Role
-//! itself names the Archives that it is about, so no Cluster has to be read.
+//! When an Archive changes, its status shows the settings in effect.
 
 use futures_util::StreamExt;
-use k8s_openapi::api::rbac::v1::Role;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use serde_json::{Value, json};
@@ -14,7 +10,6 @@ use tokio_util::sync::CancellationToken;
 use super::objects::{ObjectError, Objects, within};
 use super::tally::Tally;
 use crate::log::Log;
-use crate::patch::rbac;
 use crate::resource::{Archive, EffectiveRepository};
 
 /// Archives in one answer of the API server.
@@ -51,41 +46,13 @@ async fn watch(objects: Objects, tally: &Tally, log: Log, stop: CancellationToke
                 continue;
             }
         };
-        for done in [renew_roles(&objects, &archive, &log).await, show_settings(&objects, &archive).await] {
-            if let Err(error) = done {
-                let name = archive.metadata.name.as_deref().unwrap_or_default();
-                let fields = [("archive", Value::from(name)), ("error", Value::from(error.to_string()))];
-                log.warn("what follows from an Archive was not renewed", &fields);
-                tally.reconcile_failed();
-            }
+        if let Err(error) = show_settings(&objects, &archive).await {
+            let name = archive.metadata.name.as_deref().unwrap_or_default();
+            let fields = [("archive", Value::from(name)), ("error", Value::from(error.to_string()))];
+            log.warn("the settings of an Archive were not shown", &fields);
+            tally.reconcile_failed();
         }
     }
-}
-
-/// Renews the rules of every Role about this Archive.
-async fn renew_roles(objects: &Objects, archive: &Archive, log: &Log) -> Result<(), ObjectError> {
-    let (Some(name), Some(namespace)) = (&archive.metadata.name, &archive.metadata.namespace) else { return Ok(()) };
-    let api: Api<Role> = Api::namespaced(objects.client().clone(), namespace);
-    let labelled = ListParams::default().labels(rbac::CLUSTER_LABEL);
-    let roles = within(format!("list roles in '{namespace}'"), api.list(&labelled)).await?;
-    for role in roles {
-        let names = rbac::archives_of(&role);
-        if !names.contains(name) {
-            continue;
-        }
-        let archives = match objects.archives(namespace, &names).await {
-            // The Cluster's own reconciliation waits for it.
-            Err(ObjectError::Missing { .. }) => continue,
-            archives => archives?,
-        };
-        let wanted = Role { rules: Some(rbac::renewed(&role, &archives)), ..role.clone() };
-        if wanted.rules != role.rules {
-            objects.ensure_role(&wanted).await?;
-            let fields = [("role", Value::from(wanted.metadata.name)), ("archive", Value::from(name.as_str()))];
-            log.info("the rights of the cluster's pods were renewed", &fields);
-        }
-    }
-    Ok(())
 }
 
 /// Writes the settings in effect to the Archive's status.

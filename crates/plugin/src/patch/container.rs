@@ -5,14 +5,17 @@ use serde_json::{Map, Value, json};
 use super::Sidecar;
 use super::quantity::canonical;
 use super::same::without_nulls;
+use super::secrets;
 use crate::ids;
 
 /// The variable of the first versions for a folder of WAL that was fetched ahead, and its value; kept for what users do
 /// with it.
 const SPOOL_VARIABLE: (&str, &str) = ("SPOOL_DIRECTORY", "/controller/wal-restore-spool");
 
-/// The container beside `main`, whose variables and mounts it shares.
-pub(super) fn container(sidecar: &Sidecar<'_>, role: &str, main: &Map<String, Value>) -> Value {
+/// The container beside `main`, whose variables and mounts it shares; the mount of Secrets is its own.
+pub(super) fn container(sidecar: &Sidecar<'_>, role: &str, main: &Map<String, Value>, has_secrets: bool) -> Value {
+    let mounts = main.get("volumeMounts").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mounts: Vec<Value> = mounts.into_iter().chain(has_secrets.then(secrets::mount)).collect();
     let mut container = json!({
         "name": ids::SIDECAR_CONTAINER,
         "image": sidecar.image,
@@ -27,7 +30,7 @@ pub(super) fn container(sidecar: &Sidecar<'_>, role: &str, main: &Map<String, Va
             "timeoutSeconds": 10,
             "failureThreshold": 60,
         },
-        "volumeMounts": main.get("volumeMounts").cloned().unwrap_or_else(|| json!([])),
+        "volumeMounts": mounts,
     });
     if let Value::Object(fields) = &mut container {
         if let Some(policy) = &sidecar.cluster.image_pull_policy {
@@ -52,7 +55,9 @@ fn environment(sidecar: &Sidecar<'_>, main: &Map<String, Value>) -> Vec<Value> {
     for variable in main.get("env").and_then(Value::as_array).into_iter().flatten() {
         variables.add(variable.clone());
     }
-    for (name, value) in [("NAMESPACE", cluster.namespace.as_str()), ("CLUSTER_NAME", &cluster.name), SPOOL_VARIABLE] {
+    let folder = (ids::SECRETS_VARIABLE, ids::SECRETS_FOLDER);
+    let names = [("NAMESPACE", cluster.namespace.as_str()), ("CLUSTER_NAME", &cluster.name)];
+    for (name, value) in names.into_iter().chain([SPOOL_VARIABLE, folder]) {
         variables.add(json!({ "name": name, "value": value }));
     }
     for (at, archive) in sidecar.archives.iter().enumerate() {

@@ -10,6 +10,7 @@ pub mod pod;
 mod quantity;
 pub mod rbac;
 mod same;
+mod secrets;
 mod spec;
 
 use serde_json::Value;

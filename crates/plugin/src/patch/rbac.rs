@@ -2,7 +2,7 @@
 //!
 //! A list of names that is empty would mean all (faults.md KG16), so a rule without names is left out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -15,12 +15,6 @@ use crate::lenient::InputError;
 use crate::parameters;
 use crate::resource::ArchiveSpec;
 
-/// The label with the cluster's name, by which the Roles are found when an Archive changes.
-pub const CLUSTER_LABEL: &str = "pgbackrest.cnpg.opera.com/cluster";
-
-/// Longest value of a label.
-const LABEL_BYTES_MAX: usize = 63;
-
 const LEASE_GROUP: &str = "coordination.k8s.io";
 
 const RBAC_GROUP: &str = "rbac.authorization.k8s.io";
@@ -30,15 +24,12 @@ pub fn name(cluster: &str) -> String {
     format!("{cluster}-pgbackrest")
 }
 
-/// What the pods of a cluster with these Archives may do with them and their Secrets.
+/// What the pods of a cluster with these Archives may do with them. Their Secrets are files in the sidecar.
 fn archive_rules(archives: &BTreeMap<String, ArchiveSpec>) -> Vec<PolicyRule> {
-    let archive_names: Vec<String> = archives.keys().cloned().collect();
-    let secrets: BTreeSet<&str> = archives.values().flat_map(ArchiveSpec::secrets).collect();
-    let secret_names = secrets.into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = archives.keys().cloned().collect();
     let all = [
-        rule(ids::API_GROUP, ids::ARCHIVE_PLURAL, &["get", "list", "watch"], archive_names.clone()),
-        rule(ids::API_GROUP, "archives/status", &["get", "patch", "update"], archive_names),
-        rule("", "secrets", &["get"], secret_names),
+        rule(ids::API_GROUP, ids::ARCHIVE_PLURAL, &["get", "list", "watch"], names.clone()),
+        rule(ids::API_GROUP, "archives/status", &["get", "patch", "update"], names),
     ];
     all.into_iter().flatten().collect()
 }
@@ -66,18 +57,6 @@ fn upkeep_rules(cluster: &Cluster, archives: &BTreeMap<String, ArchiveSpec>) -> 
     rules
 }
 
-/// The rules of a Role after one of its Archives changed. What depends on the Cluster stays until its next reconciliation.
-pub fn renewed(present: &Role, archives: &BTreeMap<String, ArchiveSpec>) -> Vec<PolicyRule> {
-    let is_upkeep = |rule: &&PolicyRule| {
-        rule.resources
-            .iter()
-            .flatten()
-            .all(|resource| matches!(resource.as_str(), "events" | "leases" | "backups" | "clusters"))
-    };
-    let kept = present.rules.iter().flatten().filter(is_upkeep).cloned();
-    archive_rules(archives).into_iter().chain(kept).collect()
-}
-
 fn nameless(group: &str, resource: &str, verbs: &[&str]) -> PolicyRule {
     PolicyRule {
         api_groups: Some(vec![group.to_owned()]),
@@ -95,15 +74,6 @@ fn rule(group: &str, resource: &str, verbs: &[&str], names: Vec<String>) -> Opti
         verbs: verbs.iter().map(|verb| (*verb).to_owned()).collect(),
         ..PolicyRule::default()
     })
-}
-
-/// The names of the Archives that a Role is about.
-pub fn archives_of(role: &Role) -> BTreeSet<String> {
-    let is_about_archives = |rule: &&PolicyRule| {
-        rule.resources.as_ref().is_some_and(|resources| resources.iter().any(|it| it == ids::ARCHIVE_PLURAL))
-    };
-    let rules = role.rules.iter().flatten().filter(is_about_archives);
-    rules.flat_map(|rule| rule.resource_names.iter().flatten().cloned()).collect()
 }
 
 /// The Role of a cluster.
@@ -137,18 +107,13 @@ fn metadata(cluster: &Cluster) -> Result<ObjectMeta, InputError> {
     if cluster.uid.is_empty() {
         return Err(InputError::new("metadata.uid", "is missing"));
     }
-    let mut labels = BTreeMap::from([
-        ("app.kubernetes.io/managed-by".to_owned(), ids::SERVICE_ACCOUNT.to_owned()),
-        ("app.kubernetes.io/name".to_owned(), ids::SERVICE_ACCOUNT.to_owned()),
-    ]);
-    if cluster.name.len() <= LABEL_BYTES_MAX {
-        labels.insert(CLUSTER_LABEL.to_owned(), cluster.name.clone());
-    }
+    let labels = ["app.kubernetes.io/managed-by", "app.kubernetes.io/name"];
+    let labels = labels.map(|label| (label.to_owned(), ids::SERVICE_ACCOUNT.to_owned()));
     let api_version = if cluster.api_version.is_empty() { "postgresql.cnpg.io/v1" } else { &cluster.api_version };
     Ok(ObjectMeta {
         name: Some(name(&cluster.name)),
         namespace: Some(cluster.namespace.clone()),
-        labels: Some(labels),
+        labels: Some(labels.into()),
         owner_references: Some(vec![OwnerReference {
             api_version: api_version.to_owned(),
             kind: "Cluster".to_owned(),
@@ -161,9 +126,21 @@ fn metadata(cluster: &Cluster) -> Result<ObjectMeta, InputError> {
     })
 }
 
+/// Whether pods of a cluster still have the original's sidecar, which reads Secrets through the Role of the original.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Originals {
+    /// Nobody has looked.
+    Unknown,
+    /// None has.
+    Gone,
+}
+
 /// Why an object that is there cannot be made ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Foreign {
+    /// The original's sidecars may still live by it.
+    #[error("it lets the original's sidecars read their Secrets, and some may run")]
+    Needed,
     /// Something else owns it.
     #[error("it belongs to {kind} {name}: remove it, or rename the Cluster")]
     Owned {
@@ -186,9 +163,14 @@ pub enum Foreign {
 /// patch, so that a change in between is a conflict.
 ///
 /// # Errors
-/// [`Foreign`] when the Role is somebody else's.
-pub fn role_patch(present: &Role, wanted: &Role) -> Result<Option<Value>, Foreign> {
+/// [`Foreign`] when the Role is somebody else's, or the original's and perhaps in use.
+pub fn role_patch(present: &Role, wanted: &Role, originals: Originals) -> Result<Option<Value>, Foreign> {
     let mut changes = metadata_changes(&present.metadata, &wanted.metadata)?;
+    let resources = present.rules.iter().flatten().filter_map(|rule| rule.resources.as_ref()).flatten();
+    // Whoever changes a Role has to hold all that it gives, and this right is one that the operator's side does not have.
+    if originals == Originals::Unknown && resources.into_iter().any(|resource| resource == "secrets") {
+        return Err(Foreign::Needed);
+    }
     if present.rules != wanted.rules {
         changes.insert("rules".to_owned(), json!(wanted.rules));
     }

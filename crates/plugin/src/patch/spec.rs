@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::Sidecar;
 use super::container::container;
 use super::same::same;
+use super::secrets;
 use crate::ids;
 use crate::lenient::InputError;
 
@@ -30,23 +31,38 @@ pub(super) fn inject(
     if !mounts.iter().any(|mount| mounts_at(mount, ids::SOCKET_FOLDER)) {
         mounts.push(json!({ "name": ids::SOCKET_VOLUME, "mountPath": ids::SOCKET_FOLDER }));
     }
-    let wanted = container(sidecar, role, main_container);
+    let secrets = secrets::volume(sidecar.archives);
+    let wanted = container(sidecar, role, main_container, secrets.is_some());
     let volumes = list(spec, place, "volumes")?;
-    if !volumes.iter().filter_map(Value::as_object).any(|volume| is_named(volume, ids::SOCKET_VOLUME)) {
+    if at(volumes, ids::SOCKET_VOLUME).is_none() {
         volumes.push(json!({ "name": ids::SOCKET_VOLUME, "emptyDir": {} }));
     }
+    put(volumes, ids::SECRETS_VOLUME, secrets);
     let init_containers = list(spec, place, "initContainers")?;
-    let at = |name| init_containers.iter().position(|it| it.as_object().is_some_and(|it| is_named(it, name)));
-    match (at(ids::SIDECAR_CONTAINER), at(BOOTSTRAP_CONTROLLER)) {
-        (Some(at), _) => {
-            if let Some(present) = init_containers.get_mut(at).filter(|present| !same(present, &wanted)) {
+    match (at(init_containers, ids::SIDECAR_CONTAINER), at(init_containers, BOOTSTRAP_CONTROLLER)) {
+        (None, Some(bootstrap)) => init_containers.insert(bootstrap + 1, wanted),
+        _ => put(init_containers, ids::SIDECAR_CONTAINER, Some(wanted)),
+    }
+    Ok(())
+}
+
+/// Gives the list what has this name, in its place if there is one already, or takes it away.
+fn put(list: &mut Vec<Value>, name: &str, wanted: Option<Value>) {
+    match (at(list, name), wanted) {
+        (Some(at), Some(wanted)) => {
+            if let Some(present) = list.get_mut(at).filter(|present| !same(present, &wanted)) {
                 *present = wanted;
             }
         }
-        (None, Some(bootstrap)) => init_containers.insert(bootstrap + 1, wanted),
-        (None, None) => init_containers.push(wanted),
+        (Some(at), None) => drop(list.remove(at)),
+        (None, Some(wanted)) => list.push(wanted),
+        (None, None) => {}
     }
-    Ok(())
+}
+
+/// The place in the list of what has this name.
+fn at(list: &[Value], name: &str) -> Option<usize> {
+    list.iter().position(|it| it.as_object().is_some_and(|it| is_named(it, name)))
 }
 
 /// A list of an object, made when it is absent.

@@ -8,14 +8,14 @@ mod rules;
 mod schema;
 mod status;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use status::{ArchiveStatus, EffectiveRepository, RepositoryStatus, StanzaStatus};
+pub use status::{ArchiveStatus, EffectiveRepository, RepositoryStatus, StanzaStatus, VerificationStatus};
 
 /// Where and how clusters keep their WAL and backups.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -125,7 +125,7 @@ pub struct Repository {
 }
 
 /// One value of a Secret in the cluster's namespace.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct SecretKey {
     /// The Secret's name.
     pub name: String,
@@ -263,8 +263,8 @@ pub struct SidecarConfiguration {
 }
 
 impl Repository {
-    /// The names of the Secrets that the repository refers to.
-    fn secrets(&self) -> impl Iterator<Item = &str> {
+    /// The keys of Secrets that the repository refers to.
+    fn secret_keys(&self) -> impl Iterator<Item = &SecretKey> {
         let credentials = self.s3_credentials.as_ref();
         let keys = [
             self.endpoint_ca.as_ref(),
@@ -272,15 +272,14 @@ impl Repository {
             credentials.and_then(|credentials| credentials.access_key_id.as_ref()),
             credentials.and_then(|credentials| credentials.secret_access_key.as_ref()),
         ];
-        keys.into_iter().flatten().map(|key| key.name.as_str())
+        keys.into_iter().flatten()
     }
 }
 
 impl ArchiveSpec {
-    /// The names of all Secrets that the repositories refer to.
-    pub fn secrets(&self) -> BTreeSet<&str> {
-        let named = self.configuration.repositories.iter().flat_map(Repository::secrets);
-        named.filter(|name| !name.is_empty()).collect()
+    /// The keys of Secrets that the repositories refer to.
+    pub fn secret_keys(&self) -> impl Iterator<Item = &SecretKey> {
+        self.configuration.repositories.iter().flat_map(Repository::secret_keys)
     }
 }
 

@@ -89,7 +89,11 @@ pub struct StanzaStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["number"]))]
     pub repositories: Vec<RepositoryStatus>,
-    /// Reachable, Archiving, Continuous, Recoverable, RetentionApplied, Exclusive: false is what somebody should look at.
+    /// How verifications of the repositories went, where they are verified now and then.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["number"]))]
+    pub verifications: Vec<VerificationStatus>,
+    /// Reachable, Archiving, Continuous, Recoverable, Verified, RetentionApplied, Exclusive: false is what somebody should look at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -136,6 +140,28 @@ pub struct RepositoryStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub next_expiring_backups: Vec<String>,
+}
+
+/// How the last verification of a repository went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(transform = schema::without_defaults)]
+pub struct VerificationStatus {
+    /// 1 for the first.
+    #[schemars(required)]
+    pub number: i32,
+    /// When everything in the repository was read last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_verification_time: Option<String>,
+    /// When all of it was as it was stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_successful_verification_time: Option<String>,
+    /// What is damaged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
+    /// Why the last try did not come to an end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// The settings of a repository whose omission must be safe (faults.md KG26).

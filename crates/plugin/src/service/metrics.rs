@@ -100,6 +100,18 @@ const NEXT_EXPIRY: Figure = Figure {
     labels: &["repo_key"],
 };
 
+const LAST_VERIFY: Figure = Figure {
+    name: "pgbackrest_cnpg_opera_com_last_good_verification_timestamp",
+    help: "When everything in the repository last had its checksums, seconds since the Unix epoch; told by the primary",
+    labels: &["repo_key"],
+};
+
+const DAMAGED: Figure = Figure {
+    name: "pgbackrest_cnpg_opera_com_repo_damaged",
+    help: "1 when the last verification of the repository found damage, else 0; told by the primary",
+    labels: &["repo_key"],
+};
+
 const STANZA_STATUS: Figure = Figure {
     name: "pgbackrest_stanza_status",
     help: "0 with a backup and WAL in every repository, 2 without a backup, 3 without WAL, 99 when a repository did not answer",
@@ -124,7 +136,7 @@ const LAST_FAILED_WAL: Figure = Figure {
     labels: &[],
 };
 
-const FIGURES: [&Figure; 14] = [
+const FIGURES: [&Figure; 16] = [
     &STANZA_STATUS,
     &REPO_STATUS,
     &BACKUP_COUNT,
@@ -132,6 +144,8 @@ const FIGURES: [&Figure; 14] = [
     &ERROR_CODE,
     &MISSING_WAL,
     &NEXT_EXPIRY,
+    &LAST_VERIFY,
+    &DAMAGED,
     &FIRST_POINT,
     &LAST_BACKUP,
     &LAST_FAILED,
@@ -190,6 +204,12 @@ impl Metrics {
             let missing = expected.missing_wal.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
             samples.extend(missing.map(|count| sample(&MISSING_WAL, count, &labels)));
             samples.extend(expected.next_expiry_s.map(|at_s| sample(&NEXT_EXPIRY, at_s, &labels)));
+        }
+        for (number, verified) in sight.verified.iter().flatten().filter(|_| is_primary) {
+            let labels = [number.to_string()];
+            samples.extend(verified.good_s.map(|at_s| sample(&LAST_VERIFY, at_s, &labels)));
+            // Before the first one that came to an end nothing is known.
+            samples.extend(verified.done_s.map(|_| sample(&DAMAGED, i64::from(verified.damage.is_some()), &labels)));
         }
         let wal = self.surroundings.pod.wal_directory();
         if let Ok(pending) = blocking(move || Pending::of(&wal)).await {
@@ -421,7 +441,9 @@ mod tests {
         let known: BTreeSet<&str> = FIGURES.iter().map(|figure| figure.name).collect();
         assert!(asked(dashboard).is_subset(&known), "{:?}", asked(dashboard).difference(&known));
         assert!(asked(alerts).is_subset(&known), "{:?}", asked(alerts).difference(&known));
-        for needed in [&STANZA_STATUS, &REPO_STATUS, &LAST_BACKUP, &LAST_FAILED, &OLDEST_WAITING, &MISSING_WAL] {
+        for needed in
+            [&STANZA_STATUS, &REPO_STATUS, &LAST_BACKUP, &LAST_FAILED, &OLDEST_WAITING, &MISSING_WAL, &DAMAGED]
+        {
             assert!(asked(alerts).contains(needed.name), "no alert about {}", needed.name);
         }
         assert_eq!(asked(dashboard), known, "the dashboard shows everything");

@@ -1,6 +1,6 @@
 //! The ReconcilerHooks service: before a Cluster's Pods and Jobs are made, their rights are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 use tonic::{Request, Response, Status};
@@ -12,7 +12,7 @@ use crate::log::Log;
 use crate::operator::events::Events;
 use crate::operator::objects::{Change, ObjectError, Objects};
 use crate::parameters::{archives, enabled_plugin, own};
-use crate::patch::rbac;
+use crate::patch::rbac::{self, Originals};
 use crate::proto::reconciler::reconciler_hooks_capability::Kind;
 use crate::proto::reconciler::reconciler_hooks_result::Behavior;
 use crate::proto::reconciler::reconciler_hooks_server::ReconcilerHooks;
@@ -70,18 +70,8 @@ impl Reconciler {
         if !self.is_allowed(&cluster, &archives).await? && cluster.status.current_primary.is_none() {
             return Ok(Behavior::Requeue);
         }
-        let (role, binding) = match self.ensure_rights(&cluster, &archives).await {
-            Err(error) if error.is_escalation() => {
-                self.events.warn(&cluster, "RightsMissing", rights_missing(&cluster, &archives, &error)).await;
-                // As above: what runs has the rights that it had.
-                return match cluster.status.current_primary {
-                    Some(_) => Ok(Behavior::Continue),
-                    None => Ok(Behavior::Requeue),
-                };
-            }
-            changes => changes?,
-        };
-        if (role, binding) != (Change::None, Change::None) {
+        let (role, binding) = self.ensure_rights(&cluster, &archives).await?;
+        if [role, binding].iter().any(|change| matches!(change, Change::Created | Change::Patched)) {
             let fields = [
                 ("cluster", Value::from(cluster.name.as_str())),
                 ("namespace", Value::from(cluster.namespace.as_str())),
@@ -99,8 +89,30 @@ impl Reconciler {
         cluster: &Cluster,
         archives: &BTreeMap<String, ArchiveSpec>,
     ) -> Result<(Change, Change), ObjectError> {
-        let role = self.objects.ensure_role(&rbac::role(cluster, archives)?).await?;
+        let wanted = rbac::role(cluster, archives)?;
+        let mut role = self.objects.ensure_role(&wanted, Originals::Unknown).await?;
+        if role == Change::Waits {
+            let originals = self.objects.originals(cluster).await?;
+            if !originals.is_empty() {
+                self.tell_waiting(cluster, &originals).await;
+                // Nor can who does not hold all that the Role gives bind it to anybody.
+                return Ok((role, Change::Waits));
+            }
+            role = self.objects.ensure_role(&wanted, Originals::Gone).await?;
+        }
         Ok((role, self.objects.ensure_role_binding(&rbac::role_binding(cluster)?).await?))
+    }
+
+    /// The original's sidecars read their Secrets through the Role: it stays as it is until the last of them is replaced, and
+    /// ours have the rights of the original so long.
+    async fn tell_waiting(&self, cluster: &Cluster, originals: &[String]) {
+        let note = format!(
+            "the rights of the pods are renewed when {} {} replaced: until then no status is written, and backups are taken \
+             on the primary",
+            originals.join(", "),
+            if originals.len() == 1 { "is" } else { "are" }
+        );
+        self.events.note(cluster, "RightsWait", note).await;
     }
 
     /// Whether every repository is within the administrator's limit; the owner is told what is not.
@@ -133,19 +145,6 @@ impl Reconciler {
             self.events.warn(cluster, "NoArchive", note).await;
         }
     }
-}
-
-/// What an administrator has to do: nobody can give a right that he does not have, and the manifest for chosen namespaces
-/// has none to Secrets.
-fn rights_missing(cluster: &Cluster, archives: &BTreeMap<String, ArchiveSpec>, error: &ObjectError) -> String {
-    let secrets: BTreeSet<&str> = archives.values().flat_map(ArchiveSpec::secrets).collect();
-    let secrets: Vec<&str> = secrets.into_iter().collect();
-    format!(
-        "the plugin cannot let the pods read the Secrets {} of namespace '{}': it may not read them itself; apply \
-         namespace-rights.yaml of its manifests there: {error}",
-        secrets.join(", "),
-        cluster.namespace
-    )
 }
 
 /// Whether the resource is the Cluster. Its `kind` may be missing; what then refers to a cluster is none.

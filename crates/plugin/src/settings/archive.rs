@@ -10,21 +10,6 @@ use super::{EngineLevel, Given, Origin, Request, Setting};
 use crate::resource::{ArchiveSpec, Repository, Retention, S3Credentials, SecretKey};
 use crate::status::Failure;
 
-/// A key of a Secret in the Cluster's namespace.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SecretRef {
-    /// The Secret.
-    pub name: String,
-    /// The key in it.
-    pub key: String,
-}
-
-impl SecretRef {
-    fn of(selector: &SecretKey) -> Self {
-        Self { name: selector.name.clone(), key: selector.key.clone() }
-    }
-}
-
 /// When the stanza is made (`createStanza`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CreateStanza {
@@ -47,16 +32,16 @@ pub fn create_stanza(archive: &ArchiveSpec) -> CreateStanza {
 
 /// Every Secret that the Archive needs: those of values, and by the number of the repository those of certificate
 /// authorities.
-pub fn secret_refs(archive: &ArchiveSpec) -> (Vec<SecretRef>, BTreeMap<usize, SecretRef>) {
+pub fn secret_refs(archive: &ArchiveSpec) -> (Vec<SecretKey>, BTreeMap<usize, SecretKey>) {
     let mut values = Vec::new();
     let mut authorities = BTreeMap::new();
     for (place, repository) in archive.configuration.repositories.iter().enumerate() {
         let credentials = repository.s3_credentials.as_ref();
         let keys = credentials.into_iter().flat_map(|keys| [&keys.access_key_id, &keys.secret_access_key]);
         let all = keys.chain([&repository.encryption_key]);
-        values.extend(all.flatten().map(SecretRef::of));
+        values.extend(all.flatten().cloned());
         if let Some(authority) = &repository.endpoint_ca {
-            authorities.insert(place + 1, SecretRef::of(authority));
+            authorities.insert(place + 1, authority.clone());
         }
     }
     (values, authorities)
@@ -148,8 +133,8 @@ impl Numbered<'_> {
         if let Some(endpoint) = present(repository.endpoint_url.as_deref()) {
             set("s3-endpoint", endpoint, "endpointURL");
         }
-        if let Some(file) = self.request.secrets.ca_files.get(&self.number) {
-            set("storage-ca-file", file, "endpointCA");
+        if let Some(authority) = self.request.secrets.authorities.get(&self.number) {
+            set("storage-ca-file", &authority.file, "endpointCA");
         }
         if let Some(style) = repository.s3_credentials.as_ref().and_then(|keys| present(keys.uri_style.as_deref())) {
             set("s3-uri-style", style, "s3Credentials.uriStyle");
@@ -218,12 +203,8 @@ impl Numbered<'_> {
         let Some(selector) = selector else {
             return Err(Failure::Invalid(format!("{path} is missing")));
         };
-        let reference = SecretRef::of(selector);
-        self.request.secrets.values.get(&reference).cloned().ok_or_else(|| {
-            Failure::Precondition(format!(
-                "key '{}' of Secret '{}' ({path}) was not read",
-                reference.key, reference.name
-            ))
+        self.request.secrets.values.get(selector).cloned().ok_or_else(|| {
+            Failure::Precondition(format!("key '{}' of Secret '{}' ({path}) was not read", selector.key, selector.name))
         })
     }
 }

@@ -19,10 +19,10 @@ use pgbr_repo::progress::Level;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::instance::pod::Pod;
-use crate::resource::ArchiveSpec;
+use crate::resource::{ArchiveSpec, SecretKey};
 use crate::status::Failure;
 
-pub use archive::{CreateStanza, SecretRef, create_stanza, secret_refs};
+pub use archive::{CreateStanza, create_stanza, secret_refs};
 
 /// The least important messages that the engine may write; `None` is none at all (`off`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,13 +114,22 @@ impl Setting {
     }
 }
 
-/// The values of the Secrets that an Archive refers to, and of its certificate authorities as files.
+/// The values of the Secrets that an Archive refers to, and its certificate authorities.
 #[derive(Debug, Clone, Default)]
 pub struct Secrets {
     /// By the reference in the Archive.
-    pub values: BTreeMap<SecretRef, SecretString>,
-    /// Paths of the files with certificate authorities, by the number of the repository.
-    pub ca_files: BTreeMap<usize, String>,
+    pub values: BTreeMap<SecretKey, SecretString>,
+    /// By the number of the repository.
+    pub authorities: BTreeMap<usize, Authority>,
+}
+
+/// The certificate authorities that a repository's server is known by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// The file that has them.
+    pub file: String,
+    /// What is in it: an engine that runs on has read the file as it was.
+    pub content: Vec<u8>,
 }
 
 /// What options are wanted for.
@@ -151,6 +160,7 @@ pub struct Settings {
     pub warnings: Vec<String>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    authorities: BTreeMap<usize, Authority>,
 }
 
 impl Settings {
@@ -171,7 +181,9 @@ impl std::fmt::Debug for Settings {
 impl PartialEq for Settings {
     /// Whether they lead to the same repositories in the same way, secrets included.
     fn eq(&self, other: &Self) -> bool {
-        self.arguments == other.arguments && self.environment == other.environment
+        self.arguments == other.arguments
+            && self.environment == other.environment
+            && self.authorities == other.authorities
     }
 }
 
@@ -225,7 +237,8 @@ pub fn settings(request: &Request<'_>) -> Result<Settings, Failure> {
     }
     let mut warnings = merged.warnings;
     warnings.extend(parsed.warnings);
-    Ok(Settings { options: parsed.options, warnings, arguments, environment })
+    let authorities = request.secrets.authorities.clone();
+    Ok(Settings { options: parsed.options, warnings, arguments, environment, authorities })
 }
 
 /// What the pod decides.
@@ -233,7 +246,7 @@ fn own(request: &Request<'_>) -> Vec<Setting> {
     let pod = request.pod;
     let set = |name: &str, value: String| Setting::new(name, value, Origin::Pod);
     let mut settings = vec![set("stanza", request.stanza.as_str().to_owned())];
-    if request.command != Command::Expire && request.command != Command::Info {
+    if !matches!(request.command, Command::Expire | Command::Info | Command::Verify) {
         settings.push(set("pg1-path", pod.pgdata.display().to_string()));
     }
     if matches!(request.command, Command::Backup | Command::StanzaCreate) {

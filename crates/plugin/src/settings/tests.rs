@@ -39,11 +39,11 @@ fn archive(change: &Value) -> ArchiveSpec {
 
 fn secrets(archive: &ArchiveSpec) -> Secrets {
     let (values, _) = secret_refs(archive);
-    let value = |reference: SecretRef| {
+    let value = |reference: SecretKey| {
         let value = SecretString::from(format!("canary-{}", reference.key));
         (reference, value)
     };
-    Secrets { values: values.into_iter().map(value).collect(), ca_files: BTreeMap::new() }
+    Secrets { values: values.into_iter().map(value).collect(), authorities: BTreeMap::new() }
 }
 
 fn made(command: Command, archive: &ArchiveSpec, parameters: &[(&str, &str)]) -> Result<Settings, Failure> {

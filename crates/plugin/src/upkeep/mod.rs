@@ -7,6 +7,7 @@
 
 mod alone;
 pub mod backup_objects;
+pub mod conditions;
 pub mod deletion;
 pub mod exclusion;
 pub mod outlook;
@@ -16,6 +17,7 @@ pub mod report;
 pub mod retention;
 pub mod seen;
 pub mod stanza_status;
+pub mod verification;
 
 use std::sync::Arc;
 
@@ -31,6 +33,7 @@ use crate::instance::surroundings::{Place, Surroundings, blocking};
 use crate::parameters::Source;
 use crate::status::Failure;
 use backup_objects::{BackupObject, Orphans, orphans};
+use conditions::{Truth, Wanted};
 use deletion::Deletion;
 use outlook::{Depth, Expected, Memory};
 use pending::Pending;
@@ -38,7 +41,8 @@ use reading::Reading;
 use report::Written;
 use retention::Retention;
 use seen::Sight;
-use stanza_status::{Facts, Truth, Wanted, stanza_status};
+use stanza_status::{Facts, stanza_status};
+use verification::Verification;
 
 /// The shortest time between two rounds, whatever happens.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -200,6 +204,7 @@ impl Upkeep {
             pending: pending.as_ref().map(Result::as_ref),
             sight: &round.sight,
             upkeep: &about_upkeep(&round.sight),
+            verifies: self.surroundings.pod.verify_interval.is_some(),
         };
         let client = self.surroundings.credentials.client().await?;
         let (namespace, archive) = (&self.surroundings.pod.namespace, &round.source.archive);
@@ -284,4 +289,7 @@ pub fn start(surroundings: &Arc<Surroundings>) {
     drop(tokio::spawn(Upkeep::new(Arc::clone(surroundings)).run()));
     drop(tokio::spawn(Retention::new(Arc::clone(surroundings)).run()));
     drop(tokio::spawn(Deletion::new(Arc::clone(surroundings)).run()));
+    if let Some(interval) = surroundings.pod.verify_interval {
+        drop(tokio::spawn(Verification::new(Arc::clone(surroundings), interval).run()));
+    }
 }

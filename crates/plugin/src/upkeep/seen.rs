@@ -1,12 +1,13 @@
 //! What this process has seen: the newest definition of its Cluster, and how archiving and backups ended.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pgbr_repo::clock::{Clock, SystemClock};
 use tokio::sync::Notify;
 
 use super::outlook::Expected;
+use super::verification::Verified;
 use crate::cluster::Cluster;
 
 /// Labels that are remembered; with more, all are forgotten: their objects stay.
@@ -40,6 +41,8 @@ pub struct Sight {
     pub expired: BTreeSet<String>,
     /// What the last round found out about each repository of this cluster's stanza.
     pub expected: Vec<Expected>,
+    /// How verifications of the repositories went, by their numbers; `None` before that is known.
+    pub verified: Option<BTreeMap<u32, Verified>>,
     /// How many backups ended, well or not.
     pub backups_ended: u64,
 }
@@ -121,6 +124,15 @@ impl Seen {
     /// This was found out about the repositories.
     pub fn expected(&self, expected: Vec<Expected>) {
         self.lock().expected = expected;
+    }
+
+    /// Verifications went like this.
+    pub fn verified(&self, verified: &BTreeMap<u32, Verified>) {
+        let mut state = self.lock();
+        if state.verified.as_ref() != Some(verified) {
+            state.verified = Some(verified.clone());
+            self.changed.notify_one();
+        }
     }
 
     /// These backups were expired by this process.

@@ -9,8 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use pgbr_plugin::ids;
 use pgbr_plugin::proto::backup::BackupCapabilitiesRequest;
 use pgbr_plugin::proto::backup::backup_client::BackupClient;
@@ -22,6 +20,7 @@ use pgbr_plugin::proto::wal::restore_job_hooks_client::RestoreJobHooksClient;
 use pgbr_plugin::proto::wal::wal_client::WalClient;
 use pgbr_plugin::proto::wal::{RestoreJobHooksCapabilitiesRequest, WalArchiveRequest, WalCapabilitiesRequest};
 use pgbr_testkit::kube_api::KubeApi;
+use pgbr_testkit::kube_secrets::Mounted;
 use pgbr_testkit::user;
 use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
@@ -106,6 +105,7 @@ struct Sidecar {
     socket: PathBuf,
     runtime: tokio::runtime::Runtime,
     _api: KubeApi,
+    _secrets: Mounted,
 }
 
 impl Drop for Sidecar {
@@ -124,7 +124,7 @@ impl Sidecar {
         case: &Case,
     ) -> Result<Self, Failure> {
         let api = KubeApi::start();
-        configure(&api, options, case)?;
+        let secrets = configure(&api, options, case)?;
         let (plugins, scratch) = (folder.join("plugins"), folder.join("controller"));
         for path in [&plugins, &scratch] {
             user::create_dir(path)?;
@@ -139,13 +139,15 @@ impl Sidecar {
             .env("PGDATA", data)
             .env("PGHOST", &scratch)
             .env("PLUGIN_SOCKET_DIR", &plugins)
+            .env("PLUGIN_SECRETS_DIR", secrets.path())
             .env("SCRATCH_DIR", &scratch)
             .env("KUBECONFIG", &kubeconfig)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(folder.join("sidecar.log"))?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let sidecar = Self { process: command.spawn()?, socket: plugins.join(ids::PLUGIN_NAME), runtime, _api: api };
+        let (process, socket) = (command.spawn()?, plugins.join(ids::PLUGIN_NAME));
+        let sidecar = Self { process, socket, runtime, _api: api, _secrets: secrets };
         let deadline = Instant::now() + Duration::from_secs(10);
         while sidecar.runtime.block_on(greeted(&sidecar.socket)).is_err() {
             if Instant::now() > deadline {
@@ -223,21 +225,18 @@ fn cluster(stanza: &str) -> Value {
 }
 
 /// The Archive and its Secret.
-fn configure(api: &KubeApi, options: &[(&'static str, String)], case: &Case) -> Result<(), Failure> {
+fn configure(api: &KubeApi, options: &[(&'static str, String)], case: &Case) -> Result<Mounted, Failure> {
     let option = |name: &str| {
         let found = options.iter().find(|(option, _)| *option == name).map(|(_, value)| value.clone());
         found.ok_or_else(|| Failure::new(format!("the S3 server has no {name}")))
     };
-    let data = |bytes: &[u8]| STANDARD.encode(bytes);
-    api.put(json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": NAMESPACE},
-        "data": {
-            "id": data(option("repo1-s3-key")?.as_bytes()),
-            "secret": data(option("repo1-s3-key-secret")?.as_bytes()),
-            "cipher": data(PASSPHRASE.as_bytes()),
-            "ca": data(&fs::read(option("repo1-storage-ca-file")?)?),
-        },
-    }));
+    let authority = fs::read(option("repo1-storage-ca-file")?)?;
+    let secrets = Mounted::new(&[
+        ("id", option("repo1-s3-key")?.as_bytes()),
+        ("secret", option("repo1-s3-key-secret")?.as_bytes()),
+        ("cipher", PASSPHRASE.as_bytes()),
+        ("ca", &authority),
+    ]);
     let key = |key: &str| json!({"name": "keys", "key": key});
     let mut repository = json!({
         "bucket": option("repo1-s3-bucket")?,
@@ -263,5 +262,5 @@ fn configure(api: &KubeApi, options: &[(&'static str, String)], case: &Case) -> 
             "repositories": [repository],
         }},
     }));
-    Ok(())
+    Ok(secrets)
 }

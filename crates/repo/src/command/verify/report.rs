@@ -267,7 +267,7 @@ impl BackupReport {
     }
 
     /// A backup that is not listed is nobody's promise: its directory alone is no error, its wrong files are.
-    fn is_error(&self) -> bool {
+    pub fn is_error(&self) -> bool {
         match self.status {
             BackupStatus::InProgress => false,
             BackupStatus::ManifestMissing => self.is_listed,
