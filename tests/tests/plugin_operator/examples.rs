@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::call::Operator;
 use crate::objects::{PLUGIN, job, named, patched, pod};
-use crate::schema::mistakes;
+use pgbr_testkit::kube_api::mistakes;
 
 /// The objects of an example file, in the namespace of the tests' pods.
 fn documents(file: &str) -> Vec<Value> {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pgbr_plugin::cluster::Cluster;
+use pgbr_plugin::operator::events::Events;
 use pgbr_plugin::operator::lease::{LEASE_NAME, while_leading};
 use pgbr_plugin::operator::objects::Objects;
 use pgbr_plugin::operator::tally::Tally;
@@ -132,4 +134,16 @@ async fn backups_that_nobody_looks_after_are_let_go() {
     assert_eq!(kept["metadata"]["finalizers"], json!(["x.example/y"]));
     stop.cancel();
     work.await.unwrap();
+}
+
+/// The API server takes no longer note: the event must not be lost because a store has much to say.
+#[tokio::test]
+async fn kg15_a_long_note_is_cut_and_told() {
+    let operator = Operator::start().await;
+    let cluster = Cluster::parse(cluster_with(Some("own"), None, None).to_string().as_bytes()).unwrap();
+    let events = Events::new(client(&operator.api), quiet_log());
+    events.warn(&cluster, "RetentionFailed", "ä".repeat(3000)).await;
+    let notes: Vec<usize> =
+        operator.api.list("Event").iter().map(|event| event["note"].as_str().unwrap().chars().count()).collect();
+    assert_eq!(notes, [1024]);
 }
