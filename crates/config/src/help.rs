@@ -167,6 +167,14 @@ fn option_help(command: Command, row: &Row, options: &OptionSet, version: &str) 
     text
 }
 
+/// What the option of this name may be for the command, as its help says it; `None` when there is no such option.
+pub fn allowed(command: Command, name: &str) -> Option<String> {
+    let lookup = Lookup { numbers_optional: true, ..Lookup::default() };
+    let row = name::find(name, lookup).ok()??.row;
+    let allowed = option_facts(command, row).into_iter().find(|(fact, _)| *fact == "allowed");
+    Some(allowed.map_or_else(|| kind_shown(row).to_owned(), |(_, values)| values))
+}
+
 fn option_facts(command: Command, row: &Row) -> Vec<(&'static str, String)> {
     let rules = row.rules(command);
     let mut facts = vec![("type", kind_shown(row).to_owned())];

@@ -46,6 +46,7 @@ impl World {
         let folder = user::scratch_on_disk().unwrap();
         let bucket = Bucket::start(folder.path()).unwrap();
         let api = KubeApi::start();
+        api.define(&pgbr_plugin::resource::definition());
         let server = bucket.server();
         let authority = fs::read(server.ca_file()).unwrap();
         let secrets = Mounted::new(&[

@@ -52,6 +52,7 @@ impl Operator {
 
     pub(crate) async fn start_with(injection: Injection) -> Self {
         let api = KubeApi::start();
+        api.define(&pgbr_plugin::resource::definition());
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("socket");
         let shutdown = CancellationToken::new();

@@ -9,7 +9,7 @@ use pgbr_plugin::settings::{Request, Secrets, settings};
 use pgbr_repo::format::Stanza;
 use serde_json::{Value, json};
 
-use crate::schema::mistakes;
+use pgbr_testkit::kube_api::mistakes;
 
 fn schema() -> Value {
     let definition = pgbr_plugin::resource::definition();

@@ -10,12 +10,12 @@ use pgbr_plugin::parameters;
 use pgbr_plugin::proto::operator_lifecycle::operator_operation_type::Type;
 use pgbr_plugin::proto::reconciler::reconciler_hooks_result::Behavior;
 use pgbr_plugin::resource::{Archive, ArchiveSpec};
-use pgbr_plugin::settings::{Authority, Request, Secrets, Settings, secret_refs, settings};
+use pgbr_plugin::settings::{Authority, Findings, Request, Secrets, Settings, archive_findings, secret_refs, settings};
 use serde_json::{Value, json};
 
 use crate::call::Operator;
 use crate::objects::{PLUGIN, job, named, patched, pod};
-use crate::schema::mistakes;
+use pgbr_testkit::kube_api::mistakes;
 
 /// The objects of an example file, in the namespace of the tests' pods.
 fn documents(file: &str) -> Vec<Value> {
@@ -94,6 +94,8 @@ fn every_archive_passes_the_definition() {
     for (file, object) in all().iter().filter(|(_, object)| object["kind"] == "Archive") {
         assert_eq!(object["apiVersion"], format!("{PLUGIN}/v1"), "{file}");
         assert_eq!(mistakes(schema, &object["spec"]), Vec::<String>::new(), "{file} {}", object["metadata"]["name"]);
+        let spec: ArchiveSpec = serde_json::from_value(object["spec"].clone()).unwrap();
+        assert_eq!(archive_findings(&spec), Findings::default(), "{file} {}", object["metadata"]["name"]);
         archives += 1;
     }
     assert_eq!(archives, 9);

@@ -11,5 +11,4 @@ mod objects;
 mod patches;
 mod probes;
 mod rights;
-mod schema;
 mod watch;

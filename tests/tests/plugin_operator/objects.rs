@@ -1,5 +1,6 @@
 //! Objects for the tests: as CloudNativePG builds them (`data/cnpg/README.md`), and Archives.
 
+use pgbr_testkit::kube_api::shape_mistakes;
 use serde_json::{Value, json};
 
 pub(crate) const VERSIONS: [&str; 3] = ["1.25", "1.28", "1.30"];
@@ -64,8 +65,15 @@ pub(crate) fn cluster_with(own: Option<&str>, recovery: Option<&str>, replica: O
     cluster
 }
 
-/// The object after its patch; no patch changes nothing.
+/// The object after its patch, which has the shape of its kind; no patch changes nothing.
 pub(crate) fn patched(object: &Value, patch: &[u8]) -> Value {
+    let object = patched_anyhow(object, patch);
+    assert_eq!(shape_mistakes(&object), [] as [String; 0], "{object}");
+    object
+}
+
+/// The object after its patch, where that has fields which this version of Kubernetes does not know.
+pub(crate) fn patched_anyhow(object: &Value, patch: &[u8]) -> Value {
     let mut object = object.clone();
     if !patch.is_empty() {
         let patch: json_patch::Patch = serde_json::from_slice(patch).unwrap();

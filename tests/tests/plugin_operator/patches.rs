@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::call::{IMAGE, Operator};
-use crate::objects::{VERSIONS, archive, archive_with, cluster, cluster_with, job, named, patched, pod};
+use crate::objects::{
+    VERSIONS, archive, archive_with, cluster, cluster_with, job, named, patched, patched_anyhow, pod,
+};
 
 async fn operator() -> Operator {
     let operator = Operator::start().await;
@@ -284,7 +286,7 @@ async fn sec13_the_sidecar_is_restricted_unless_the_archive_says_otherwise() {
     assert_eq!(sidecar(&patched(&pod, &patch)["spec"])["securityContext"], restricted);
     operator.api.put(archive_with("own", json!({ "securityContext": { "runAsUser": 1000, "newField": { "a": 1 } } })));
     let patch = operator.hook(Type::Evaluate, &cluster("1.30"), &pod).await.unwrap();
-    let patched = patched(&pod, &patch);
+    let patched = patched_anyhow(&pod, &patch);
     let context = &sidecar(&patched["spec"])["securityContext"];
     assert_eq!(*context, json!({ "runAsUser": 1000, "newField": { "a": 1 } }));
 }

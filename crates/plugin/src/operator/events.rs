@@ -1,4 +1,4 @@
-//! Events on a Cluster: what its owner should know, where `kubectl describe` shows it.
+//! Events on a Cluster or another object: what its owner should know, where `kubectl describe` shows it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +20,9 @@ const REPEAT_TIME: Duration = Duration::from_secs(600);
 
 /// Events that are remembered; with more, all are forgotten and may be told again.
 const REMEMBERED_MAX: usize = 4_096;
+
+/// The longest note that the API server takes (Kubernetes: `NoteLengthLimit` in pkg/apis/core/validation/events.go).
+const NOTE_CHARS_MAX: usize = 1024;
 
 /// An event may take this long: the hook waits for it.
 const PUBLISH_TIME_MAX: Duration = Duration::from_secs(2);
@@ -47,16 +50,21 @@ impl Events {
 
     /// A warning about a Cluster.
     pub async fn warn(&self, cluster: &Cluster, reason: &str, note: String) {
-        self.tell(cluster, EventType::Warning, reason, note).await;
+        self.tell(&reference(cluster), EventType::Warning, reason, note).await;
+    }
+
+    /// A warning about another object.
+    pub async fn warn_about(&self, object: &ObjectReference, reason: &str, note: String) {
+        self.tell(object, EventType::Warning, reason, note).await;
     }
 
     /// Something that a Cluster's owner should know, and that is as it should be.
     pub async fn note(&self, cluster: &Cluster, reason: &str, note: String) {
-        self.tell(cluster, EventType::Normal, reason, note).await;
+        self.tell(&reference(cluster), EventType::Normal, reason, note).await;
     }
 
-    async fn tell(&self, cluster: &Cluster, kind: EventType, reason: &str, note: String) {
-        let key = (cluster.uid.clone(), format!("{reason} {note}"));
+    async fn tell(&self, object: &ObjectReference, kind: EventType, reason: &str, note: String) {
+        let key = (object.uid.clone().unwrap_or_default(), format!("{reason} {note}"));
         {
             let mut told = self.told.lock().await;
             if told.get(&key).is_some_and(|at| at.elapsed() < REPEAT_TIME) {
@@ -67,8 +75,8 @@ impl Events {
             }
             told.insert(key, Instant::now());
         }
-        let names =
-            [("cluster", Value::from(cluster.name.as_str())), ("namespace", Value::from(cluster.namespace.as_str()))];
+        let field = if object.kind.as_deref() == Some("Cluster") { "cluster" } else { "object" };
+        let names = [(field, Value::from(object.name.clone())), ("namespace", Value::from(object.namespace.clone()))];
         match kind {
             EventType::Warning => self.log.warn(&note, &names),
             EventType::Normal => self.log.info(&note, &names),
@@ -76,14 +84,14 @@ impl Events {
         let event = Event {
             type_: kind,
             reason: reason.to_owned(),
-            note: Some(note),
+            note: Some(note.chars().take(NOTE_CHARS_MAX).collect()),
             action: "Reconcile".to_owned(),
             secondary: None,
         };
         // A recorder that lives on counts a second event of the same reason on the first one, and its note is never seen.
         let reporter = Reporter { controller: ids::PLUGIN_NAME.to_owned(), instance: None };
         let recorder = Recorder::new(self.client.clone(), reporter);
-        let published = tokio::time::timeout(PUBLISH_TIME_MAX, recorder.publish(&event, &reference(cluster))).await;
+        let published = tokio::time::timeout(PUBLISH_TIME_MAX, recorder.publish(&event, object)).await;
         if !matches!(published, Ok(Ok(()))) {
             self.log.debug("the event was not published", &names);
         }

@@ -10,6 +10,7 @@ pub mod lease;
 pub mod objects;
 pub mod probes;
 pub mod refresh;
+pub mod schedules;
 pub mod tally;
 
 use kube::{Client, Config};
@@ -148,7 +149,8 @@ fn background(
             let (tally, log) = (tally.clone(), log.clone());
             async move {
                 let letting_go = forsaken::run(client, forsaken::INTERVAL, tally.clone(), log.clone(), stop.clone());
-                tokio::join!(refresh::run(objects, tally, log, stop), letting_go);
+                let schedules = schedules::run(objects.client().clone(), log.clone(), stop.clone());
+                tokio::join!(refresh::run(objects, tally, log, stop), letting_go, schedules);
             }
         };
         if !leader_elect {

@@ -4,6 +4,7 @@
 //! Enumerations are texts here and are checked where they are used, with the name of the field in the message: an
 //! Archive with one bad value must still be readable, or the watch of all Archives would stop at it.
 
+mod condition;
 mod rules;
 mod schema;
 mod status;
@@ -15,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use condition::{Truth, Wanted, shortened};
 pub use status::{ArchiveStatus, EffectiveRepository, RepositoryStatus, StanzaStatus, VerificationStatus};
 
 /// Where and how clusters keep their WAL and backups.
@@ -31,6 +33,7 @@ pub use status::{ArchiveStatus, EffectiveRepository, RepositoryStatus, StanzaSta
     derive = "Default",
     doc = "Where and how PostgreSQL clusters keep their WAL and backups.",
     printcolumn = r#"{"name":"Bucket","type":"string","jsonPath":".spec.configuration.repositories[0].bucket"}"#,
+    printcolumn = r#"{"name":"Valid","type":"string","jsonPath":".status.conditions[?(@.type==\"Valid\")].status"}"#,
     printcolumn = r#"{"name":"Archiving","type":"string","jsonPath":".status.stanzas[0].conditions[?(@.type==\"Archiving\")].status"}"#,
     printcolumn = r#"{"name":"Last backup","type":"date","jsonPath":".status.stanzas[0].lastSuccessfulBackupTime"}"#,
     printcolumn = r#"{"name":"Recoverable from","type":"string","jsonPath":".status.stanzas[0].firstRecoverabilityPoint"}"#,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pgbr_config::ConfigError;
+use pgbr_config::{Command, ConfigError, ErrorClass};
 
 use super::classes::unnumbered;
 use super::{BACKUP_NAME, BACKUP_UID, Given, Origin, Setting};
@@ -84,16 +84,25 @@ fn check_annotation(setting: &Setting) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A mistake that the grammar found, with the place where it was written.
-pub(super) fn explain(error: &ConfigError, settings: &[Setting]) -> String {
+/// A mistake that the grammar found, with the place where it was written, and what is allowed there.
+pub(super) fn explain(error: &ConfigError, settings: &[Setting], command: Command) -> String {
     let text = error.with_hints();
     let named = settings
         .iter()
         .filter(|setting| !matches!(setting.origin, Origin::Pod | Origin::Fallback))
         .filter(|setting| {
-            text.contains(&format!("'{}'", setting.name)) || text.contains(&format!("'{}'", unnumbered(&setting.name)))
+            let names = [setting.name.clone(), unnumbered(&setting.name), format!("--{}", setting.name)];
+            names.iter().any(|name| text.contains(&format!("'{name}'")))
         })
         .max_by_key(|setting| setting.name.len());
     let place = named.map_or_else(String::new, |setting| format!(" ({})", setting.origin));
-    format!("[{:03}]: {text}{place}", error.class.code())
+    let allowed = (error.class == ErrorClass::OptionInvalidValue).then(|| allowed(&text, command)).flatten();
+    let allowed = allowed.map_or_else(String::new, |allowed| format!("; allowed: {allowed}"));
+    format!("[{:03}]: {text}{allowed}{place}", error.class.code())
+}
+
+/// What the option may be that the grammar's message names.
+fn allowed(text: &str, command: Command) -> Option<String> {
+    let name = text.split("' option").next()?.rsplit('\'').next()?;
+    pgbr_config::help::allowed(command, name)
 }

@@ -7,6 +7,7 @@
 //! Secrets never become arguments: they go in as variables, before those of the container.
 
 mod archive;
+mod check;
 mod classes;
 mod merge;
 mod variables;
@@ -23,6 +24,7 @@ use crate::resource::{ArchiveSpec, SecretKey};
 use crate::status::Failure;
 
 pub use archive::{CreateStanza, create_stanza, secret_refs};
+pub use check::{Findings, archive_findings, parameter_mistake};
 
 /// The least important messages that the engine may write; `None` is none at all (`off`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,7 +232,7 @@ pub fn settings(request: &Request<'_>) -> Result<Settings, Failure> {
         exec_id: None,
     };
     let parsed = pgbr_config::parse(&invocation, &NoFiles)
-        .map_err(|error| Failure::Invalid(merge::explain(&error, &merged.settings)))?;
+        .map_err(|error| Failure::Invalid(merge::explain(&error, &merged.settings, request.command)))?;
     crate::metadata::refuse(&parsed.options).map_err(Failure::Invalid)?;
     if let Some(limit) = &request.pod.limit {
         limit.check_options(&parsed.options).map_err(Failure::Denied)?;

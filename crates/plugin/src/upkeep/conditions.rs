@@ -2,45 +2,20 @@
 //!
 //! What cannot be told is `Unknown`, and never as it should be.
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use pgbr_repo::error::{Error, ErrorKind};
 use pgbr_repo::storage::ErrorClass;
 
 use super::outlook::Outlook;
 use super::pending::Pending;
-use super::stanza_status::{Facts, error_text, last_wal_everywhere, shortened, time};
+use super::stanza_status::{Facts, error_text, last_wal_everywhere, time};
 use super::verification::Verified;
+use crate::resource::{Truth, Wanted};
 
 /// A WAL file that waits this long while none is archived is not on its way any more: PostgreSQL tries again every minute.
 const STALLED_S: i64 = 600;
 
 /// The type of the condition about verifications.
 pub(super) const VERIFIED: &str = "Verified";
-
-/// The state of a condition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Truth {
-    /// As it should be.
-    True,
-    /// Somebody should look.
-    False,
-    /// It cannot be told.
-    Unknown,
-}
-
-/// A condition to be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// Its type.
-    pub kind: &'static str,
-    /// Its state.
-    pub truth: Truth,
-    /// Why, in one word.
-    pub reason: &'static str,
-    /// Why, for a person.
-    pub message: String,
-}
 
 /// What these facts say; a condition that another pod alone can tell is not among it.
 pub(super) fn wanted(facts: &Facts<'_>) -> Vec<Wanted> {
@@ -198,25 +173,6 @@ fn verified(facts: &Facts<'_>) -> Option<Wanted> {
         }
     };
     Some(Wanted { kind: VERIFIED, truth, reason, message })
-}
-
-/// The condition, with the time since when it is so.
-pub(super) fn condition(wanted: &Wanted, present: &[Condition], now_s: i64) -> Condition {
-    let status = match wanted.truth {
-        Truth::True => "True",
-        Truth::False => "False",
-        Truth::Unknown => "Unknown",
-    };
-    let before = present.iter().find(|condition| condition.type_ == wanted.kind && condition.status == status);
-    let now = Timestamp::from_second(now_s).unwrap_or_default();
-    Condition {
-        last_transition_time: before.map_or(Time(now), |condition| condition.last_transition_time.clone()),
-        message: shortened(&wanted.message),
-        observed_generation: None,
-        reason: wanted.reason.to_owned(),
-        status: status.to_owned(),
-        type_: wanted.kind.to_owned(),
-    }
 }
 
 #[cfg(test)]

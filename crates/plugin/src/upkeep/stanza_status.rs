@@ -8,15 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use pgbr_repo::command::expire::{ExpiryTime, NextExpiry};
 use pgbr_repo::error::Error;
 
-use super::conditions::{self, Wanted};
+use super::conditions;
 use super::pending::Pending;
 use super::reading::{Contents, Reading, RepositoryReading};
 use super::seen::{Noted, Sight};
-use crate::resource::{RepositoryStatus, StanzaStatus};
+use crate::resource::{RepositoryStatus, StanzaStatus, Wanted, shortened};
 use crate::status::Failure;
-
-/// The longest text of an error in a status; the whole is in the log.
-const TEXT_CHARS_MAX: usize = 512;
 
 /// The most labels that are named of what expires next.
 const EXPIRING_MAX: usize = 16;
@@ -65,8 +62,7 @@ pub fn stanza_status(present: Option<&StanzaStatus>, facts: &Facts<'_>) -> Stanz
     failed_backup(&mut status, present, facts);
     verifications(&mut status, present, facts);
     let wanted = conditions::wanted(facts);
-    status.conditions =
-        wanted.iter().map(|wanted| conditions::condition(wanted, &present.conditions, facts.now_s)).collect();
+    status.conditions = wanted.iter().map(|wanted| wanted.condition(&present.conditions, facts.now_s)).collect();
     // Those of another pod stay.
     let missing = |kind: &str| {
         !status.conditions.iter().any(|condition| condition.type_ == kind)
@@ -180,10 +176,6 @@ fn first_end(contents: &Contents) -> Option<i64> {
 
 pub(super) fn error_text(error: &Error) -> String {
     format!("[{:03}]: {}", error.kind().code(), error.message())
-}
-
-pub(super) fn shortened(text: &str) -> String {
-    text.chars().take(TEXT_CHARS_MAX).collect()
 }
 
 /// What waits and what failed, told by the pod that archives.

@@ -16,10 +16,10 @@ use pgbr_repo::progress::Context;
 use pgbr_repo::repository::Repository;
 use tokio::time::{Duration, Instant};
 
-use super::stanza_status::{error_text, shortened, time};
+use super::stanza_status::{error_text, time};
 use super::{Round, round_of_primary};
 use crate::instance::surroundings::{Place, Surroundings, blocking};
-use crate::resource::{StanzaStatus, VerificationStatus};
+use crate::resource::{StanzaStatus, VerificationStatus, shortened};
 use crate::settings::Settings;
 use crate::status::Failure;
 

@@ -1,17 +1,20 @@
 //! A Kubernetes API server for tests: the requests that the plugin's roles make, over HTTP, on objects in memory.
 //!
 //! It is no copy of the real one: it knows a dozen kinds (`kinds.rs`), keeps resource versions, answers conflicts,
-//! watches and the status subresource as the real one does, merges lists with keys when they are applied (`apply.rs`), and can be told to misbehave ([`Rule`]) or to enforce a
+//! watches and the status subresource as the real one does, refuses what has not the shape of its kind (`shape.rs`,
+//! [`KubeApi::define`]), merges lists with keys when they are applied (`apply.rs`), and can be told to misbehave ([`Rule`]) or to enforce a
 //! role's rules ([`KubeApi::enforce`]), which a test of the rendered RBAC needs.
 
 mod apply;
 mod kinds;
 mod request;
 mod rules;
+mod schema;
 mod serve;
+mod shape;
 mod store;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +25,8 @@ use tokio::sync::watch;
 
 pub use request::{ApiRequest, Verb};
 pub use rules::{Answer, Rule};
+pub use schema::mistakes;
+pub use shape::shape_mistakes;
 
 use crate::canary;
 use crate::s3::thread::ServerThread;
@@ -49,6 +54,8 @@ struct State {
     store: Store,
     rules: Rules,
     requests: Vec<ApiRequest>,
+    /// The schema of the kind that a definition adds, by its name.
+    definitions: BTreeMap<String, Value>,
 }
 
 impl Drop for KubeApi {
@@ -121,6 +128,16 @@ impl KubeApi {
             "contexts": [{ "name": "test", "context": { "cluster": "test", "user": "test", "namespace": "default" } }],
         })
         .to_string()
+    }
+
+    /// From now on objects of the kind that this CustomResourceDefinition describes are written only as it says.
+    ///
+    /// # Panics
+    /// When it names no kind.
+    pub fn define(&self, definition: &Value) {
+        let kind = definition["spec"]["names"]["kind"].as_str().unwrap_or_else(|| panic!("no kind in {definition}"));
+        let schema = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
+        self.shared.lock().definitions.insert(kind.to_owned(), schema);
     }
 
     /// Stores an object as it is, status included, whether it was there or not; returns what is stored.

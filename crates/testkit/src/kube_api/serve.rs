@@ -1,5 +1,6 @@
 //! HTTP on one side, the store on the other.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use tokio::sync::mpsc;
 use super::apply;
 use super::request::{Target, Verb};
 use super::rules::{Answer, Rules};
+use super::schema::mistakes;
+use super::shape::shape_mistakes;
 use super::store::{Next, Part, Refusal, Store};
 use super::{Shared, State};
 
@@ -83,11 +86,15 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Response<An
 
 fn act(target: &Target, verb: Verb, content_type: &str, body: &[u8], shared: &Shared) -> Result<Value, Refusal> {
     let bad = |error: serde_json::Error| Refusal { status: 400, message: error.to_string() };
+    let part = if target.subresource.as_deref() == Some("status") { Part::Status } else { Part::Main };
     let mut state = shared.lock();
-    let State { store, rules, .. } = &mut *state;
+    let State { store, rules, definitions, .. } = &mut *state;
+    let admitted = |object: Value, store: &Store| {
+        of_its_shape(&object, target, part, definitions)?;
+        unless_escalating(object, target, store, rules)
+    };
     let (kind, namespace) = (target.kind, target.namespace.as_str());
     let name = target.name.as_deref().unwrap_or("");
-    let part = if target.subresource.as_deref() == Some("status") { Part::Status } else { Part::Main };
     match verb {
         Verb::Get => store.read(kind, namespace, name),
         Verb::List | Verb::Watch => Ok(json!({
@@ -98,30 +105,51 @@ fn act(target: &Target, verb: Verb, content_type: &str, body: &[u8], shared: &Sh
         })),
         Verb::Create => {
             let object = serde_json::from_slice(body).map_err(bad)?;
-            let object = unless_escalating(object, target, store, rules)?;
+            let object = admitted(object, store)?;
             store.create(kind, namespace, object)
         }
         Verb::Update => {
             let object = serde_json::from_slice(body).map_err(bad)?;
-            let object = unless_escalating(object, target, store, rules)?;
+            let object = admitted(object, store)?;
             store.update(kind, namespace, name, part, |_| Ok(object))
         }
         Verb::Patch if content_type.contains("apply-patch") && store.read(kind, namespace, name).is_err() => {
             let object = serde_json::from_slice(body).map_err(bad)?;
-            let object = unless_escalating(object, target, store, rules)?;
+            let object = admitted(object, store)?;
             store.create(kind, namespace, object)
         }
         Verb::Patch if content_type.contains("apply-patch") => {
             let applied = serde_json::from_slice(body).map_err(bad)?;
-            unless_escalating(apply::applied(store.read(kind, namespace, name)?, &applied), target, store, rules)?;
+            admitted(apply::applied(store.read(kind, namespace, name)?, &applied), store)?;
             store.update(kind, namespace, name, part, |object| Ok(apply::applied(object, &applied)))
         }
         Verb::Patch => {
             let present = store.read(kind, namespace, name)?;
-            unless_escalating(patched(present, content_type, body)?, target, store, rules)?;
+            admitted(patched(present, content_type, body)?, store)?;
             store.update(kind, namespace, name, part, |object| patched(object, content_type, body))
         }
         Verb::Delete => store.delete(kind, namespace, name),
+    }
+}
+
+/// Refuses an object that has not the shape of its kind. Of one that a definition describes the part is looked at that is written.
+fn of_its_shape(
+    object: &Value,
+    target: &Target,
+    part: Part,
+    definitions: &BTreeMap<String, Value>,
+) -> Result<(), Refusal> {
+    let mut found = shape_mistakes(object);
+    if let Some(schema) = definitions.get(target.kind.kind) {
+        let field = if part == Part::Status { "status" } else { "spec" };
+        found.extend(mistakes(&schema["properties"][field], &object[field]));
+    }
+    match found.is_empty() {
+        true => Ok(()),
+        false => {
+            let message = format!("{} is invalid: {}", target.kind.kind, found.join(", "));
+            Err(Refusal { status: 422, message })
+        }
     }
 }
 

@@ -1,11 +1,14 @@
-//! What the API server checks before it takes an object: the definition's schema, as far as ours uses it.
+//! What the API server checks before it takes an object: its schema, as far as those here have rules.
 
 use cel::{Context, Program};
 use serde_json::Value;
 
 /// The mistakes of an object against a schema, each with its place. A field that the schema does not name is one: the server
 /// deletes it, which is never what its author meant.
-pub(crate) fn mistakes(schema: &Value, value: &Value) -> Vec<String> {
+///
+/// # Panics
+/// When the schema, or a rule in it, is one that cannot be applied.
+pub fn mistakes(schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     check(schema, value, "", &mut found);
     // As the API server: rules are about objects that are formed as they should be.
@@ -20,8 +23,8 @@ fn apply_rules(schema: &Value, value: &Value, place: &str, found: &mut Vec<Strin
         return;
     }
     for rule in schema["x-kubernetes-validations"].as_array().into_iter().flatten() {
-        if !holds(rule["rule"].as_str().unwrap(), value) {
-            found.push(format!("{place}: {}", rule["message"].as_str().unwrap()));
+        if !holds(rule["rule"].as_str().unwrap_or_default(), value) {
+            found.push(format!("{place}: {}", rule["message"].as_str().unwrap_or_default()));
         }
     }
     for (name, field) in value.as_object().into_iter().flatten() {
@@ -47,6 +50,7 @@ fn check(schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
         Some("number") => value.is_number(),
         Some(other) => panic!("the schema has an unknown type {other} at {place}"),
         None if schema["x-kubernetes-int-or-string"] == true => value.is_i64() || value.is_string(),
+        None if schema == &Value::Bool(true) || schema["x-kubernetes-preserve-unknown-fields"] == true => return,
         None => panic!("the schema has no type at {place}"),
     };
     if !is_of_type {
@@ -64,12 +68,12 @@ fn check(schema: &Value, value: &Value, place: &str, found: &mut Vec<String>) {
         }
     }
     if let Some(text) = value.as_str()
-        && schema["minLength"].as_u64().is_some_and(|minimum| u64::try_from(text.len()).unwrap() < minimum)
+        && schema["minLength"].as_u64().is_some_and(|minimum| (text.len() as u64) < minimum)
     {
         say("it is too short".to_owned());
     }
     if let Some(items) = value.as_array()
-        && schema["maxItems"].as_u64().is_some_and(|maximum| u64::try_from(items.len()).unwrap() > maximum)
+        && schema["maxItems"].as_u64().is_some_and(|maximum| items.len() as u64 > maximum)
     {
         say("there are too many".to_owned());
     }
@@ -98,7 +102,7 @@ fn holds(rule: &str, value: &Value) -> bool {
     }
     let program = Program::compile(rule).unwrap_or_else(|error| panic!("{rule}: {error}"));
     let mut context = Context::default();
-    context.add_variable("self", value).unwrap();
+    context.add_variable("self", value).unwrap_or_else(|error| panic!("{rule}: {error}"));
     match program.execute(&context) {
         Ok(cel::Value::Bool(holds)) => holds,
         other => panic!("{rule}: {other:?}"),
