@@ -161,8 +161,28 @@ pub fn role_name(cluster: &str) -> String {
     format!("{cluster}-pgbackrest")
 }
 
+/// Longest name of a DNS label.
+const LABEL_BYTES_MAX: usize = 63;
+
+/// The name of the Lease of a stanza's repository: readable, a DNS label, and another for every other one.
+#[must_use]
+pub fn stanza_lease(archive: &str, stanza: &str, repository: u32) -> String {
+    let whole = format!("{archive}/{stanza}/{repository}");
+    // FNV-1a.
+    let hash = whole
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let tail = format!("-repo{repository}-{hash:016x}");
+    let readable = format!("pgbackrest-{archive}-{stanza}").to_ascii_lowercase();
+    let letter = |letter: char| if letter.is_ascii_alphanumeric() { letter } else { '-' };
+    let head: String = readable.chars().map(letter).take(LABEL_BYTES_MAX - tail.len()).collect();
+    format!("{head}{tail}")
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -283,5 +303,23 @@ mod tests {
     #[test]
     fn k22_variables_act_as_options() {
         assert_eq!(OPTION_VARIABLE_PREFIX, "PGBACKREST_");
+    }
+
+    #[test]
+    fn kg20_every_stanza_and_repository_has_a_lease_of_its_own() {
+        let long = "a".repeat(200);
+        let mut names = BTreeSet::new();
+        for archive in ["store", "store.a", "store-a", long.as_str()] {
+            for stanza in ["Demo_1", "demo_1", "demo-1", "s", long.as_str()] {
+                for repository in [1, 2, 256] {
+                    let name = stanza_lease(archive, stanza, repository);
+                    assert!(name.len() <= 63 && name.starts_with("pgbackrest-"), "{name}");
+                    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+                    assert!(name.bytes().all(legal) && !name.ends_with('-'), "{name}");
+                    assert_eq!(name, stanza_lease(archive, stanza, repository));
+                    assert!(names.insert(name));
+                }
+            }
+        }
     }
 }

@@ -258,7 +258,7 @@ fn kg25_missing_and_waiting_wal_and_the_next_expiry_are_told() {
 
 /// A lease of the first repository of stanza `demo`.
 fn lease_name() -> String {
-    pgbr_plugin::lease::stanza_lease("store", "demo", 1)
+    pgbr_plugin::ids::stanza_lease("store", "demo", 1)
 }
 
 fn lease_of(holder: &str, seconds: u32) -> Value {

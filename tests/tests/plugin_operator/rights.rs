@@ -17,7 +17,7 @@ fn rules(archives: &[&str]) -> Value {
             "verbs": ["get", "patch", "update"] }),
     ];
     if let Some(own) = archives.iter().find(|name| ["own", "other"].contains(name)) {
-        let lease = pgbr_plugin::lease::stanza_lease(own, "demo", 1);
+        let lease = pgbr_plugin::ids::stanza_lease(own, "demo", 1);
         let leases = "coordination.k8s.io";
         rules.extend([
             json!({ "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch"] }),

@@ -29,7 +29,7 @@ use crate::proto::identity::plugin_capability::service::Type;
 use crate::proto::metrics::metrics_server::MetricsServer;
 use crate::proto::wal::restore_job_hooks_server::RestoreJobHooksServer;
 use crate::proto::wal::wal_server::WalServer;
-use crate::run::{Environment, InstanceRole};
+use crate::run::environment::{Environment, InstanceRole};
 use crate::service::backup::Backup;
 use crate::service::identity::Identity;
 use crate::service::metrics::Metrics;

@@ -9,8 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use serde_json::{Map, Value, json};
 
 use crate::cluster::Cluster;
-use crate::ids;
-use crate::lease::stanza_lease;
+use crate::ids::{self, stanza_lease};
 use crate::lenient::InputError;
 use crate::parameters;
 use crate::resource::ArchiveSpec;

@@ -1,7 +1,8 @@
-//! The conditions of a status.
+//! The conditions of a status, and its texts.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use pgbr_repo::error::Error;
 
 /// The longest text of an error in a status; the whole is in the log.
 const TEXT_CHARS_MAX: usize = 512;
@@ -54,4 +55,14 @@ impl Wanted {
 /// What of a text is in a status.
 pub fn shortened(text: &str) -> String {
     text.chars().take(TEXT_CHARS_MAX).collect()
+}
+
+/// A time as statuses have it.
+pub fn time(at_s: i64) -> Option<String> {
+    Timestamp::from_second(at_s).ok().map(|at| at.to_string())
+}
+
+/// An error of the engine as statuses have it.
+pub fn error_text(error: &Error) -> String {
+    format!("[{:03}]: {}", error.kind().code(), error.message())
 }

@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use condition::{Truth, Wanted, shortened};
+pub use condition::{Truth, Wanted, error_text, shortened, time};
 pub use status::{ArchiveStatus, EffectiveRepository, RepositoryStatus, StanzaStatus, VerificationStatus};
 
 /// Where and how clusters keep their WAL and backups.

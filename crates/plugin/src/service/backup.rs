@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status};
 
-use super::wal::stanza_cluster;
+use super::stanza_cluster;
 use crate::cluster::{Backup as BackupObject, Cluster};
 use crate::ids;
 use crate::instance::source;

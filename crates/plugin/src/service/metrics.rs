@@ -20,10 +20,11 @@ use crate::instance::source;
 use crate::instance::surroundings::{Surroundings, blocking};
 use crate::proto::metrics as proto;
 use crate::status::Failure;
+use crate::upkeep::facts::last_wal_everywhere;
 use crate::upkeep::is_primary;
 use crate::upkeep::pending::Pending;
 use crate::upkeep::reading::{Contents, Reading};
-use crate::upkeep::stanza_status::{backup_bytes, last_wal_everywhere};
+use crate::upkeep::stanza_status::backup_bytes;
 
 /// How old a reading may be before another begins.
 const FRESH: Duration = Duration::from_secs(60);

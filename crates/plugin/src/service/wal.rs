@@ -8,7 +8,6 @@ use std::time::Duration;
 use pgbr_config::Command;
 use pgbr_repo::command::archive::WalSource;
 use pgbr_repo::command::archive::get::{self, GetRequest, Got};
-use pgbr_repo::command::stanza::StanzaCluster;
 use pgbr_repo::error::{Error, ErrorKind};
 use pgbr_repo::postgres::{ControlFile, WalFileName};
 use pgbr_repo::progress::Context;
@@ -368,15 +367,6 @@ fn discard(file: &Path) -> Result<(), Error> {
     // It is not there unless the try was abandoned, and goes with the next start at the latest.
     drop(std::fs::remove_file(file));
     Ok(())
-}
-
-/// The cluster of a control file, for its stanza.
-pub(super) fn stanza_cluster(control: &ControlFile) -> StanzaCluster {
-    StanzaCluster {
-        version: control.version(),
-        system_id: control.system_id(),
-        catalog_version: control.catalog_version(),
-    }
 }
 
 #[tonic::async_trait]

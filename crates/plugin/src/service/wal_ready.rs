@@ -11,7 +11,7 @@ use pgbr_repo::progress::Context;
 use pgbr_repo::repository::{Repository, WritableRepository};
 use tokio_util::sync::CancellationToken;
 
-use super::wal::stanza_cluster;
+use super::stanza_cluster;
 use crate::cluster::Cluster;
 use crate::ids::UPGRADE_STANZA_ANNOTATION;
 use crate::instance::empty_archive::{self, Claim, Own};

@@ -5,11 +5,11 @@
 use pgbr_repo::error::{Error, ErrorKind};
 use pgbr_repo::storage::ErrorClass;
 
+use super::facts::{Facts, last_wal_everywhere};
 use super::outlook::Outlook;
 use super::pending::Pending;
-use super::stanza_status::{Facts, error_text, last_wal_everywhere, time};
-use super::verification::Verified;
-use crate::resource::{Truth, Wanted};
+use super::verified::Verified;
+use crate::resource::{Truth, Wanted, error_text, time};
 
 /// A WAL file that waits this long while none is archived is not on its way any more: PostgreSQL tries again every minute.
 const STALLED_S: i64 = 600;
@@ -183,7 +183,6 @@ mod tests {
 
     use super::super::reading::{Contents, Reading, RepositoryReading};
     use super::super::seen::{Noted, Sight};
-    use super::super::stanza_status::stanza_status;
     use super::*;
 
     const NOW_S: i64 = 1_000_000;
@@ -207,9 +206,8 @@ mod tests {
             upkeep: &[],
             verifies: false,
         };
-        let status = stanza_status(None, &facts);
-        let condition = status.conditions.into_iter().find(|condition| condition.type_ == kind)?;
-        Some((condition.status, condition.reason, condition.message))
+        let wanted = wanted(&facts).into_iter().find(|wanted| wanted.kind == kind)?;
+        Some((format!("{:?}", wanted.truth), wanted.reason.to_owned(), wanted.message))
     }
 
     fn with_wal(outlook: Outlook) -> Result<Contents, Error> {
@@ -329,14 +327,8 @@ mod tests {
             upkeep: &[],
             verifies: false,
         };
-        let status = stanza_status(None, &facts);
-        let condition = status.conditions.iter().find(|condition| condition.type_ == "Archiving").unwrap();
-        let truth = match condition.status.as_str() {
-            "True" => Truth::True,
-            "False" => Truth::False,
-            _ => Truth::Unknown,
-        };
-        (truth, condition.reason.clone(), condition.message.clone())
+        let wanted = wanted(&facts).into_iter().find(|wanted| wanted.kind == "Archiving").unwrap();
+        (wanted.truth, wanted.reason.to_owned(), wanted.message)
     }
 
     #[test]

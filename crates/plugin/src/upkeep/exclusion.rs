@@ -14,8 +14,9 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::ids::stanza_lease;
 use crate::instance::surroundings::{Place, Surroundings};
-use crate::lease::{Lease, Step, stanza_lease};
+use crate::lease::{Lease, Step};
 use crate::operator::objects::ObjectError;
 use crate::status::Failure;
 

@@ -10,6 +10,7 @@ pub mod backup_objects;
 pub mod conditions;
 pub mod deletion;
 pub mod exclusion;
+pub mod facts;
 pub mod outlook;
 pub mod pending;
 pub mod reading;
@@ -18,6 +19,7 @@ pub mod retention;
 pub mod seen;
 pub mod stanza_status;
 pub mod verification;
+pub mod verified;
 
 use std::sync::Arc;
 
@@ -35,13 +37,14 @@ use crate::resource::{Truth, Wanted};
 use crate::status::Failure;
 use backup_objects::{BackupObject, Orphans, orphans};
 use deletion::Deletion;
-use outlook::{Depth, Expected, Memory};
+use facts::Facts;
+use outlook::{Depth, Memory};
 use pending::Pending;
 use reading::Reading;
 use report::Written;
 use retention::Retention;
-use seen::Sight;
-use stanza_status::{Facts, stanza_status};
+use seen::{Expected, Sight};
+use stanza_status::stanza_status;
 use verification::Verification;
 
 /// The shortest time between two rounds, whatever happens.
@@ -262,7 +265,7 @@ async fn look_deep(
 /// What metrics tell of the repositories that answered.
 fn expected(reading: &Reading) -> Vec<Expected> {
     let answered = reading.repositories.iter().filter_map(|it| Some((it.number, it.outcome.as_ref().ok()?)));
-    answered.map(|(number, contents)| Expected::of(number, &contents.outlook)).collect()
+    answered.map(|(number, contents)| contents.outlook.expected(number)).collect()
 }
 
 /// Conditions about the work in the background.

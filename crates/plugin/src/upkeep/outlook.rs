@@ -20,6 +20,7 @@ use pgbr_repo::progress::Context;
 use pgbr_repo::repository::{ArchivedWals, NeededWal, Repository, WalGaps};
 
 use super::pending::Pending;
+use super::seen::Expected;
 use crate::instance::surroundings::{Place, Surroundings, blocking};
 use crate::resource::ArchiveSpec;
 use crate::status::Failure;
@@ -33,26 +34,15 @@ pub struct Outlook {
     pub next_expiry: Option<NextExpiry>,
 }
 
-/// What metrics tell of an outlook.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Expected {
-    /// The repository.
-    pub number: u32,
-    /// How many segments are missing.
-    pub missing_wal: Option<u64>,
-    /// When something expires next, in seconds since the Unix epoch, where that is a moment.
-    pub next_expiry_s: Option<i64>,
-}
-
-impl Expected {
-    /// Of the repository of this number.
-    pub fn of(number: u32, outlook: &Outlook) -> Self {
-        let gaps = outlook.gaps.as_ref().and_then(|gaps| gaps.as_ref().ok());
-        let next_expiry_s = outlook.next_expiry.as_ref().and_then(|next| match next.time {
+impl Outlook {
+    /// What metrics tell of it, for the repository of this number.
+    pub fn expected(&self, number: u32) -> Expected {
+        let gaps = self.gaps.as_ref().and_then(|gaps| gaps.as_ref().ok());
+        let next_expiry_s = self.next_expiry.as_ref().and_then(|next| match next.time {
             ExpiryTime::At(at_s) => Some(at_s),
             ExpiryTime::NextFull | ExpiryTime::NextDifferential => None,
         });
-        Self { number, missing_wal: gaps.map(WalGaps::count), next_expiry_s }
+        Expected { number, missing_wal: gaps.map(WalGaps::count), next_expiry_s }
     }
 }
 

@@ -6,8 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use pgbr_repo::clock::{Clock, SystemClock};
 use tokio::sync::Notify;
 
-use super::outlook::Expected;
-use super::verification::Verified;
+use super::verified::Verified;
 use crate::cluster::Cluster;
 
 /// Labels that are remembered; with more, all are forgotten: their objects stay.
@@ -45,6 +44,17 @@ pub struct Sight {
     pub verified: Option<BTreeMap<u32, Verified>>,
     /// How many backups ended, well or not.
     pub backups_ended: u64,
+}
+
+/// What metrics tell of the outlook of a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expected {
+    /// The repository.
+    pub number: u32,
+    /// How many segments are missing.
+    pub missing_wal: Option<u64>,
+    /// When something expires next, in seconds since the Unix epoch, where that is a moment.
+    pub next_expiry_s: Option<i64>,
 }
 
 /// Something that happened.

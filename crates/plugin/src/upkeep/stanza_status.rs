@@ -6,45 +6,15 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use pgbr_repo::command::expire::{ExpiryTime, NextExpiry};
-use pgbr_repo::error::Error;
 
 use super::conditions;
-use super::pending::Pending;
+use super::facts::{Facts, last_wal_everywhere};
 use super::reading::{Contents, Reading, RepositoryReading};
-use super::seen::{Noted, Sight};
-use crate::resource::{RepositoryStatus, StanzaStatus, Wanted, shortened};
-use crate::status::Failure;
+use super::seen::Noted;
+use crate::resource::{RepositoryStatus, StanzaStatus, error_text, shortened, time};
 
 /// The most labels that are named of what expires next.
 const EXPIRING_MAX: usize = 16;
-
-/// What is known.
-#[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
-    /// The stanza.
-    pub stanza: &'a str,
-    /// The cluster.
-    pub cluster: &'a str,
-    /// The UID of its object; empty when it has none.
-    pub cluster_uid: &'a str,
-    /// Now, in seconds since the Unix epoch.
-    pub now_s: i64,
-    /// What the repositories said, or why nobody could ask them.
-    pub reading: Result<&'a Reading, &'a Failure>,
-    /// What waits, or why that cannot be told; `None` where another pod is the one that archives.
-    pub pending: Option<Result<&'a Pending, &'a Error>>,
-    /// What this process saw.
-    pub sight: &'a Sight,
-    /// Conditions about the upkeep itself.
-    pub upkeep: &'a [Wanted],
-    /// Whether the repositories are verified now and then.
-    pub verifies: bool,
-}
-
-/// A time as statuses have it.
-pub fn time(at_s: i64) -> Option<String> {
-    Timestamp::from_second(at_s).ok().map(|at| at.to_string())
-}
 
 /// The status of the stanza, given the one that is there.
 pub fn stanza_status(present: Option<&StanzaStatus>, facts: &Facts<'_>) -> StanzaStatus {
@@ -120,12 +90,6 @@ fn recoverability(status: &mut StanzaStatus, present: &StanzaStatus, facts: &Fac
     };
 }
 
-/// The newest segment up to which every repository that answered has WAL.
-pub fn last_wal_everywhere(reading: &Reading) -> Option<&(String, i64)> {
-    let last: Option<Vec<&(String, i64)>> = reading.answers().map(|contents| contents.last_wal.as_ref()).collect();
-    last?.into_iter().min()
-}
-
 /// What the backups take in the repository.
 pub fn backup_bytes(contents: &Contents) -> i64 {
     let sizes = contents.backups().iter().map(|backup| backup.sizes.size_repo_delta_bytes);
@@ -172,10 +136,6 @@ fn expiry_text(next: &NextExpiry) -> Option<String> {
 
 fn first_end(contents: &Contents) -> Option<i64> {
     contents.backups().iter().map(|backup| backup.timestamp_stop_s).min()
-}
-
-pub(super) fn error_text(error: &Error) -> String {
-    format!("[{:03}]: {}", error.kind().code(), error.message())
 }
 
 /// What waits and what failed, told by the pod that archives.
