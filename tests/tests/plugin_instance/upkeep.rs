@@ -100,6 +100,13 @@ fn kg25_a_repository_is_verified_and_damage_is_told() {
     primary.pod.caller().backup(&demo, "second", &[]).unwrap();
     let healed = told(world, "Verified", "True", "Whole");
     assert_eq!(last(&healed, "damage"), None);
+    // Another place: nothing is known about it, however good the one before was.
+    let mut moved = world.api.get("Archive", NAMESPACE, "store").unwrap();
+    moved["spec"]["configuration"]["repositories"][0]["destinationPath"] = json!("/elsewhere");
+    world.api.put(moved);
+    found(LIMIT, "what was found before is not told of another place", || {
+        entry(world, "demo").filter(|entry| last(entry, "lastSuccessfulVerificationTime").is_none())
+    });
 }
 
 /// The status follows backups and WAL, with every signal for itself, and neither conflicts nor another stanza disturb it.

@@ -1,4 +1,4 @@
-//! The folder in the scratch volume that is the plugin's own: segments that were fetched ahead, certificates.
+//! The folder in the scratch volume that is the plugin's own: segments that were fetched ahead.
 //!
 //! The volume is shared with the containers of the pod, and whatever the umask is, nobody but the pod's user enters the
 //! folder. The command line's own folders have the modes that pgBackRest gives them, since both use the same ones.

@@ -21,8 +21,9 @@ const REPEAT_TIME: Duration = Duration::from_secs(600);
 /// Events that are remembered; with more, all are forgotten and may be told again.
 const REMEMBERED_MAX: usize = 4_096;
 
-/// The longest note that the API server takes (Kubernetes: `NoteLengthLimit` in pkg/apis/core/validation/events.go).
-const NOTE_CHARS_MAX: usize = 1024;
+/// The longest note that the API server takes (Kubernetes: `NoteLengthLimit` in pkg/apis/core/validation/events.go, which
+/// counts bytes and says characters).
+const NOTE_BYTES_MAX: usize = 1024;
 
 /// An event may take this long: the hook waits for it.
 const PUBLISH_TIME_MAX: Duration = Duration::from_secs(2);
@@ -84,7 +85,7 @@ impl Events {
         let event = Event {
             type_: kind,
             reason: reason.to_owned(),
-            note: Some(note.chars().take(NOTE_CHARS_MAX).collect()),
+            note: Some(note[..note.floor_char_boundary(NOTE_BYTES_MAX)].to_owned()),
             action: "Reconcile".to_owned(),
             secondary: None,
         };

@@ -136,11 +136,11 @@ impl Seen {
         self.lock().expected = expected;
     }
 
-    /// Verifications went like this.
-    pub fn verified(&self, verified: &BTreeMap<u32, Verified>) {
+    /// Verifications went like this; `None` when another pod knows better.
+    pub fn verified(&self, verified: Option<&BTreeMap<u32, Verified>>) {
         let mut state = self.lock();
-        if state.verified.as_ref() != Some(verified) {
-            state.verified = Some(verified.clone());
+        if state.verified.as_ref() != verified {
+            state.verified = verified.cloned();
             self.changed.notify_one();
         }
     }

@@ -11,6 +11,7 @@ use pgbr_config::{Command, engine, opt};
 use pgbr_repo::clock::{Clock, SystemClock};
 use pgbr_repo::command::verify::{VerifyOptions, VerifyReport, verify};
 use pgbr_repo::error::Error;
+use pgbr_repo::format::Stanza;
 use pgbr_repo::progress::Context;
 use pgbr_repo::repository::Repository;
 use tokio::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use tokio::time::{Duration, Instant};
 use super::verified::Verified;
 use super::{Round, round_of_primary};
 use crate::instance::surroundings::{Place, Surroundings, blocking};
-use crate::resource::StanzaStatus;
+use crate::resource::{Repository as RepositoryFields, StanzaStatus};
 use crate::settings::Settings;
 use crate::status::Failure;
 
@@ -31,6 +32,27 @@ async fn run(repository: Repository, options: VerifyOptions, context: Context) -
     blocking(move || runtime.block_on(verify(&repository, &options, &context))).await
 }
 
+/// Where a repository is: what was found in one is nothing about another of the same number.
+#[derive(Debug, PartialEq, Eq)]
+struct Location {
+    stanza: Stanza,
+    bucket: String,
+    path: String,
+    endpoint: Option<String>,
+}
+
+impl Location {
+    fn all(place: &Place) -> Vec<Self> {
+        let of = |repository: &RepositoryFields| Self {
+            stanza: place.stanza.clone(),
+            bucket: repository.bucket.clone(),
+            path: repository.destination_path.clone(),
+            endpoint: repository.endpoint_url.clone(),
+        };
+        place.archive.spec.configuration.repositories.iter().map(of).collect()
+    }
+}
+
 /// Verifies the repositories now and then.
 #[derive(Debug)]
 pub struct Verification {
@@ -39,12 +61,14 @@ pub struct Verification {
     verified: Option<BTreeMap<u32, Verified>>,
     /// When a repository was tried in vain.
     tried: BTreeMap<u32, Instant>,
+    /// Where the repositories were when that was found; empty before anything was.
+    locations: Vec<Location>,
 }
 
 impl Verification {
     /// So often; nothing is verified yet.
     pub fn new(surroundings: Arc<Surroundings>, interval: Duration) -> Self {
-        Self { surroundings, interval, verified: None, tried: BTreeMap::new() }
+        Self { surroundings, interval, verified: None, tried: BTreeMap::new(), locations: Vec::new() }
     }
 
     /// Works until the shutdown.
@@ -56,8 +80,10 @@ impl Verification {
                 () = tokio::time::sleep(self.interval.min(LOOK)) => {}
             }
             let Some(round) = round_of_primary(&self.surroundings) else {
-                // Another pod goes on with it, and its word counts when this one is the primary again.
+                // Another pod goes on with it, and its word counts from now on.
                 self.verified = None;
+                self.locations.clear();
+                self.surroundings.seen.verified(None);
                 continue;
             };
             if let Err(failure) = self.look(&round).await {
@@ -77,7 +103,14 @@ impl Verification {
             Some(verified) => verified,
             None => self.recorded(round, &place).await?,
         };
-        verified.retain(|number, _| repositories.iter().any(|repository| repository.index().number() == *number));
+        let locations = Location::all(&place);
+        let is_there = |number: u32| repositories.iter().any(|repository| repository.index().number() == number);
+        let moved = |number: u32| {
+            let at = usize::try_from(number).unwrap_or(usize::MAX).saturating_sub(1);
+            !self.locations.is_empty() && self.locations.get(at) != locations.get(at)
+        };
+        verified.retain(|number, _| is_there(*number) && !moved(*number));
+        self.locations = locations;
         for repository in &repositories {
             let number = repository.index().number();
             let before = verified.get(&number).cloned().unwrap_or_default();
@@ -96,9 +129,9 @@ impl Verification {
             }
             self.tell(round, number, &after).await;
             verified.insert(number, after);
-            surroundings.seen.verified(&verified);
+            surroundings.seen.verified(Some(&verified));
         }
-        surroundings.seen.verified(&verified);
+        surroundings.seen.verified(Some(&verified));
         self.verified = Some(verified);
         Ok(())
     }

@@ -77,10 +77,11 @@ fn without_nulls(value: &Value) -> Value {
 
 /// What validation asks beyond the description (Kubernetes: `pkg/apis/*/validation`).
 fn validated(kind: &str, object: &Value) -> Vec<String> {
-    let chars = |field: &str| object[field].as_str().map_or(0, |text| text.chars().count());
+    // It is bytes that Kubernetes counts.
+    let bytes = |field: &str| object[field].as_str().map_or(0, str::len);
     let within = |field: &str, least: usize, most: usize| {
-        let is_wrong = !(least..=most).contains(&chars(field));
-        is_wrong.then(|| format!(".{field}: it should have {least} to {most} characters"))
+        let is_wrong = !(least..=most).contains(&bytes(field));
+        is_wrong.then(|| format!(".{field}: it should have {least} to {most} bytes"))
     };
     let found = match kind {
         "Event" => vec![
@@ -136,7 +137,7 @@ mod tests {
         assert_eq!(with("/metadata", json!({ "nme": "a" })), [".metadata.nme: there is no such field"]);
         let event = json!({ "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {}, "reason": "R", "action": "A", "type": "Normal",
             "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "c", "reportingInstance": "c",
-            "note": "x".repeat(1025) });
-        assert_eq!(shape_mistakes(&event), [".note: it should have 0 to 1024 characters"]);
+            "note": "ä".repeat(513) });
+        assert_eq!(shape_mistakes(&event), [".note: it should have 0 to 1024 bytes"]);
     }
 }
